@@ -1,0 +1,4 @@
+//! The service's REST interface as text: routes, error codes, bodies and headers, and their conversion from and to the
+//! types of `ostler-core`.
+//!
+//! Must not know hyper, sockets or the hub: it spells and parses, it never serves.
