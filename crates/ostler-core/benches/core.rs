@@ -1,2 +1,4 @@
 //! Benchmarks.
-fn main() { divan::main(); }
+fn main() {
+    divan::main();
+}

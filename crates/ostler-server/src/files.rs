@@ -1,0 +1,61 @@
+//! Small files written so that a reader sees all of one or nothing, and secrets only their owner.
+//!
+//! Invariant: a file written here is never visible half-written, whatever happens to the process.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+/// Who may read a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Readable {
+    /// Its owner alone (mode 0600).
+    Owner,
+    /// Everybody (mode 0644).
+    All,
+}
+
+/// Replaces `path` by `content` in one step, durable before it returns.
+pub(crate) fn write_atomically(path: &Path, content: &[u8], readable: Readable) -> io::Result<()> {
+    let mut name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_os_string();
+    name.push(format!(".{}.tmp", std::process::id()));
+    let temporary = path.with_file_name(name);
+    let mode = match readable {
+        Readable::Owner => 0o600,
+        Readable::All => 0o644,
+    };
+    // A leftover of a process with the same id would keep its own mode.
+    let _ = fs::remove_file(&temporary);
+    let written = (|| {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
+        file.write_all(content)?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)
+    })();
+    if written.is_err() {
+        let _ = fs::remove_file(&temporary);
+        return written;
+    }
+    match path.parent().filter(|p| !p.as_os_str().is_empty()) {
+        Some(folder) => File::open(folder)?.sync_all(),
+        None => File::open(".")?.sync_all(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn replaces_whole_and_keeps_the_mode() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key.pem");
+        write_atomically(&path, b"one", Readable::All).unwrap();
+        write_atomically(&path, b"two", Readable::Owner).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"two");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no leftovers");
+    }
+}
