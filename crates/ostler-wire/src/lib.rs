@@ -7,4 +7,5 @@
 //! Invariant: nothing in this crate reads a clock, draws a random number or blocks.
 //! Invariant: no input, however malformed, makes a function of this crate panic or allocate without a bound.
 
+pub mod mqtt;
 pub mod rest;
