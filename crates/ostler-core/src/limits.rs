@@ -1,0 +1,55 @@
+//! The limits that clients and users rely on, in one place (device §5.1, §12; service §5, §8.4, §9).
+//!
+//! Limits of a door (packet sizes, queue lengths) live with that door; these hold for the product.
+
+/// Bytes of a device or module id.
+pub const ID_BYTES: usize = 128;
+/// Characters of a status reason (service §5.3).
+pub const STATUS_REASON_CHARS: usize = 128;
+/// Modules of one device (service §5.5).
+pub const MODULES_PER_DEVICE: usize = 50;
+/// Devices and modules of one hub; Azure allows 1,000,000, we leave room.
+pub const IDENTITIES: usize = 20_000_000;
+/// Entries of one bulk request (service §6.1).
+pub const BULK_ENTRIES: usize = 100;
+/// Decoded bytes of a symmetric key: fewest and most (service §5.4).
+pub const KEY_BYTES: std::ops::RangeInclusive<usize> = 16..=64;
+
+/// Levels of objects in a twin section, counted from the section's own properties.
+pub const TWIN_DEPTH: usize = 10;
+/// UTF-8 bytes of a twin key.
+pub const TWIN_KEY_BYTES: usize = 1024;
+/// UTF-8 bytes of a string value in a twin.
+pub const TWIN_STRING_BYTES: usize = 4096;
+/// Largest integer magnitude in a twin: values run from `-2^52` to `2^52 - 1`.
+pub const TWIN_INTEGER: i64 = 1 << 52;
+/// Counted size of the tags (the rule is at [`crate::twin::Section::size`]).
+pub const TAGS_BYTES: usize = 8 * 1024;
+/// Counted size of the desired properties.
+pub const DESIRED_BYTES: usize = 32 * 1024;
+/// Counted size of the reported properties.
+pub const REPORTED_BYTES: usize = 32 * 1024;
+
+/// Bytes of a method's payload, each way.
+pub const METHOD_PAYLOAD_BYTES: usize = 128 * 1024;
+/// Characters of a method's name.
+pub const METHOD_NAME_CHARS: usize = 100;
+/// Seconds to wait for a method's answer: fewest and most.
+pub const METHOD_RESPONSE_SECS: std::ops::RangeInclusive<u64> = 5..=300;
+/// Seconds to wait for a method's answer when the caller names none.
+pub const METHOD_RESPONSE_SECS_DEFAULT: u64 = 30;
+/// Most seconds to wait for a device to connect.
+pub const METHOD_CONNECT_SECS: u64 = 300;
+/// Method calls in flight towards one device or module.
+pub const METHODS_IN_FLIGHT_PER_ENTITY: usize = 1024;
+
+/// Bytes of one telemetry message, counted as in device §3.7.
+pub const TELEMETRY_BYTES: usize = 256 * 1024;
+
+/// Shared access policies of one hub (service §2.1).
+pub const POLICIES: usize = 16;
+/// CA certificates registered for device certificates (device §1.5).
+pub const CERTIFICATE_AUTHORITIES: usize = 25;
+
+/// Levels of nesting accepted in any JSON document from outside.
+pub const JSON_DEPTH: usize = 64;
