@@ -1,0 +1,282 @@
+//! The client and how it is set up.
+//!
+//! Must not know: routes, JSON shapes.
+//!
+//! Invariant: plain HTTP is spoken only to loopback addresses, and only when asked for.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderValue;
+use hyper_rustls::HttpsConnectorBuilder;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::Client as HttpClient;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::CertificateDer;
+use rustls::RootCertStore;
+
+use crate::connection_string::ConnectionString;
+use crate::error::Error;
+use crate::retry::RetryPolicy;
+use crate::token::TokenSource;
+use crate::transport::Transport;
+
+/// Connections kept open to the hub when idle.
+const MAX_IDLE_CONNECTIONS: usize = 32;
+/// Shorter than common servers and proxies keep theirs, so that a request seldom meets a closing connection.
+const IDLE_CONNECTION: Duration = Duration::from_secs(50);
+
+/// A back end's view of one hub. Cheap to clone; clones share connections and token.
+#[derive(Clone)]
+pub struct Client {
+    pub(crate) transport: Arc<Transport>,
+}
+
+impl Client {
+    /// A client with default settings that trusts the certificate authorities of the operating system.
+    ///
+    /// # Errors
+    /// When the connection string is unusable, or the system's certificate authorities cannot be read.
+    pub fn from_connection_string(text: &str) -> Result<Self, Error> {
+        Self::builder(text)?.build()
+    }
+
+    /// Starts from a connection string and lets the rest be set.
+    ///
+    /// # Errors
+    /// When the connection string is unusable.
+    pub fn builder(connection_string: &str) -> Result<Builder, Error> {
+        Ok(Builder::new(connection_string.parse()?))
+    }
+
+    /// `host:port` this client dials.
+    pub fn authority(&self) -> &str {
+        &self.transport.authority
+    }
+
+    /// The hub's own name, as its devices' connection strings carry it.
+    pub fn hostname(&self) -> &str {
+        &self.transport.hostname
+    }
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").field("authority", &self.authority()).finish_non_exhaustive()
+    }
+}
+
+/// Settings of a [`Client`].
+#[derive(Debug, Clone)]
+pub struct Builder {
+    connection_string: ConnectionString,
+    dial: Option<String>,
+    port: Option<u16>,
+    root_ca_pem: Vec<Vec<u8>>,
+    system_roots: bool,
+    plain_http: bool,
+    connect_timeout: Duration,
+    timeout: Duration,
+    retry: RetryPolicy,
+    user_agent: Option<String>,
+}
+
+impl Builder {
+    /// Settings for the hub a connection string names.
+    pub fn new(connection_string: ConnectionString) -> Self {
+        Self {
+            connection_string,
+            dial: None,
+            port: None,
+            root_ca_pem: Vec::new(),
+            system_roots: true,
+            plain_http: false,
+            connect_timeout: Duration::from_secs(10),
+            timeout: Duration::from_secs(30),
+            retry: RetryPolicy::default(),
+            user_agent: None,
+        }
+    }
+
+    /// Dials this host instead of the one in the connection string, and expects its name in the certificate. Tokens
+    /// still name the hub by its own name.
+    pub fn dial(mut self, host: impl Into<String>) -> Self {
+        self.dial = Some(host.into());
+        self
+    }
+
+    /// Dials this port instead of the one in the connection string or 443.
+    pub fn port(mut self, port: u16) -> Self {
+        self.port = Some(port);
+        self
+    }
+
+    /// Trusts these certificate authorities (PEM, one or more) besides those of the operating system.
+    pub fn root_ca_pem(mut self, pem: impl Into<Vec<u8>>) -> Self {
+        self.root_ca_pem.push(pem.into());
+        self
+    }
+
+    /// Trusts nothing but what [`Self::root_ca_pem`] gave.
+    pub fn without_system_roots(mut self) -> Self {
+        self.system_roots = false;
+        self
+    }
+
+    /// Speaks HTTP without TLS. Refused unless the host is a loopback address: the token and the keys of devices
+    /// would otherwise cross a network in the clear.
+    pub fn plain_http(mut self) -> Self {
+        self.plain_http = true;
+        self
+    }
+
+    /// How long to wait for a TCP connection. 10 s by default.
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
+        self
+    }
+
+    /// How long one attempt may take. 30 s by default; method calls add what the device is given.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// How hard to try when the hub is busy or away.
+    pub fn retry(mut self, retry: RetryPolicy) -> Self {
+        self.retry = retry;
+        self
+    }
+
+    /// Put before the name of this library in the `User-Agent` header.
+    pub fn user_agent(mut self, product: impl Into<String>) -> Self {
+        self.user_agent = Some(product.into());
+        self
+    }
+
+    /// Makes the client. No connection is opened yet.
+    ///
+    /// # Errors
+    /// [`Error::Setup`] for unreadable certificates, or plain HTTP to another machine.
+    pub fn build(self) -> Result<Client, Error> {
+        let host = self.dial.as_deref().unwrap_or(self.connection_string.host());
+        if self.plain_http && !is_loopback(host) {
+            return Err(Error::Setup(format!(
+                "plain HTTP is spoken to loopback addresses only, and {host} is not one"
+            )));
+        }
+        let default_port = if self.plain_http { 80 } else { 443 };
+        let port = self.port.or(self.connection_string.port()).unwrap_or(default_port);
+        let library = concat!("ostler-service-sdk/", env!("CARGO_PKG_VERSION"));
+        let user_agent = match &self.user_agent {
+            Some(product) => format!("{product} {library}"),
+            None => library.to_owned(),
+        };
+        let transport = Transport {
+            http: self.http_client()?,
+            scheme: if self.plain_http { "http" } else { "https" },
+            authority: format!("{host}:{port}"),
+            hostname: self.connection_string.host().to_owned(),
+            tokens: TokenSource::new(self.connection_string.credential(), self.connection_string.host()),
+            retry: self.retry,
+            timeout: self.timeout,
+            user_agent: HeaderValue::try_from(user_agent)
+                .map_err(|_| Error::Setup("the user agent has characters no header may have".into()))?,
+        };
+        Ok(Client { transport: Arc::new(transport) })
+    }
+
+    fn http_client<B>(&self) -> Result<HttpClient<hyper_rustls::HttpsConnector<HttpConnector>, B>, Error>
+    where
+        B: http_body::Body + Send,
+        B::Data: Send,
+    {
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        tcp.set_keepalive(Some(Duration::from_secs(60)));
+        tcp.set_connect_timeout(Some(self.connect_timeout));
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(self.tls()?)
+            .https_or_http()
+            .enable_http1()
+            .wrap_connector(tcp);
+        Ok(HttpClient::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE_CONNECTION)
+            .pool_max_idle_per_host(MAX_IDLE_CONNECTIONS)
+            .build(connector))
+    }
+
+    fn tls(&self) -> Result<rustls::ClientConfig, Error> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        Ok(rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|error| Error::Setup(format!("TLS: {error}")))?
+            .with_root_certificates(self.roots()?)
+            .with_no_client_auth())
+    }
+
+    fn roots(&self) -> Result<RootCertStore, Error> {
+        let mut roots = RootCertStore::empty();
+        for pem in &self.root_ca_pem {
+            for certificate in CertificateDer::pem_slice_iter(pem) {
+                let certificate =
+                    certificate.map_err(|error| Error::Setup(format!("the CA file is not PEM: {error}")))?;
+                roots
+                    .add(certificate)
+                    .map_err(|error| Error::Setup(format!("the CA file holds no usable CA: {error}")))?;
+            }
+        }
+        if roots.is_empty() && !self.root_ca_pem.is_empty() {
+            return Err(Error::Setup("the CA file holds no certificate".into()));
+        }
+        if self.system_roots && !self.plain_http {
+            // Single unreadable certificates are common and harmless; a handshake will say if one was needed.
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        }
+        Ok(roots)
+    }
+}
+
+fn is_loopback(host: &str) -> bool {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    host.eq_ignore_ascii_case("localhost") || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn builder(host: &str) -> Builder {
+        Client::builder(&format!("HostName={host};SharedAccessKeyName=p;SharedAccessKey=AAECAwQ=")).unwrap()
+    }
+
+    #[test]
+    fn the_port_comes_from_the_setting_then_the_string_then_https() {
+        let authority =
+            |builder: Builder| builder.without_system_roots().build().unwrap().authority().to_owned();
+        assert_eq!(authority(builder("h.example")), "h.example:443");
+        assert_eq!(authority(builder("h.example:8443")), "h.example:8443");
+        assert_eq!(authority(builder("h.example:8443").port(9)), "h.example:9");
+    }
+
+    #[test]
+    fn plain_http_stays_on_this_machine() {
+        for host in ["localhost", "127.0.0.1", "127.8.8.8", "[::1]"] {
+            assert!(builder(host).plain_http().build().is_ok(), "{host}");
+        }
+        for host in ["h.example", "10.0.0.1", "[2001:db8::1]", "localhost.example"] {
+            assert!(matches!(builder(host).plain_http().build(), Err(Error::Setup(_))), "{host}");
+        }
+    }
+
+    #[test]
+    fn a_ca_file_without_a_certificate_is_refused() {
+        for pem in ["", "hello", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
+            assert!(matches!(builder("h").root_ca_pem(pem).build(), Err(Error::Setup(_))), "{pem:?}");
+        }
+    }
+}

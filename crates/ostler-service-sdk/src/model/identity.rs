@@ -1,0 +1,317 @@
+//! Device and module identities, and their counts (service §5, §7).
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::{words, JsonObject};
+
+words! {
+    /// Whether a device may sign in.
+    Status {
+        /// It may.
+        Enabled = "enabled",
+        /// It may not; its live connection was dropped.
+        Disabled = "disabled",
+    }
+}
+
+words! {
+    /// Whether a device holds a connection right now.
+    ConnectionState {
+        /// It does.
+        Connected = "Connected",
+        /// It does not.
+        Disconnected = "Disconnected",
+    }
+}
+
+words! {
+    /// How an identity proves itself.
+    AuthenticationType {
+        /// By tokens signed with a symmetric key.
+        Sas = "sas",
+        /// By a certificate whose thumbprint is registered.
+        SelfSigned = "selfSigned",
+        /// By a certificate that a registered authority issued to its id.
+        CertificateAuthority = "certificateAuthority",
+        /// Not at all; some modules managed by the edge runtime.
+        None = "none",
+    }
+}
+
+/// A device as the registry knows it. Written back whole on update; read-only fields are ignored by the hub.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct Device {
+    /// 1–128 characters, case-sensitive; cannot be changed.
+    pub device_id: String,
+    /// Made by the hub; differs when an id was deleted and created again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub generation_id: Option<String>,
+    /// Changes with each write of the identity.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub etag: Option<String>,
+    /// Read-only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connection_state: Option<ConnectionState>,
+    /// Enabled unless told otherwise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<Status>,
+    /// Up to 128 characters for people.
+    pub status_reason: Option<String>,
+    /// Read-only, ISO 8601; `0001-01-01T00:00:00Z` is never.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connection_state_updated_time: Option<String>,
+    /// Read-only, ISO 8601; `0001-01-01T00:00:00Z` is never.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status_updated_time: Option<String>,
+    /// Read-only, ISO 8601; `0001-01-01T00:00:00Z` is never.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_activity_time: Option<String>,
+    /// Read-only; messages waiting for the device.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cloud_to_device_message_count: Option<u64>,
+    /// Absent on creation: the hub makes two symmetric keys.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub authentication: Option<Authentication>,
+    /// What the device is allowed to be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub capabilities: Option<Capabilities>,
+    /// The edge gateway it belongs to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub device_scope: Option<String>,
+    /// The scopes above its own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parent_scopes: Vec<String>,
+    /// Members this version does not know.
+    #[serde(flatten)]
+    pub extra: JsonObject,
+}
+
+impl Device {
+    /// A device to create: enabled, keys made by the hub.
+    pub fn new(device_id: impl Into<String>) -> Self {
+        Self {
+            device_id: device_id.into(),
+            generation_id: None,
+            etag: None,
+            connection_state: None,
+            status: None,
+            status_reason: None,
+            connection_state_updated_time: None,
+            status_updated_time: None,
+            last_activity_time: None,
+            cloud_to_device_message_count: None,
+            authentication: None,
+            capabilities: None,
+            device_scope: None,
+            parent_scopes: Vec::new(),
+            extra: JsonObject::new(),
+        }
+    }
+}
+
+/// A module of a device.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct Module {
+    /// The device it belongs to.
+    pub device_id: String,
+    /// Unique within the device; the rules of device ids apply.
+    pub module_id: String,
+    /// Who looks after it; free text.
+    pub managed_by: Option<String>,
+    /// Made by the hub.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub generation_id: Option<String>,
+    /// Changes with each write of the identity.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub etag: Option<String>,
+    /// Read-only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connection_state: Option<ConnectionState>,
+    /// Read-only, ISO 8601.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connection_state_updated_time: Option<String>,
+    /// Read-only, ISO 8601.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_activity_time: Option<String>,
+    /// Read-only; messages waiting for the module.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cloud_to_device_message_count: Option<u64>,
+    /// Absent on creation: the hub makes two symmetric keys.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub authentication: Option<Authentication>,
+    /// Members this version does not know.
+    #[serde(flatten)]
+    pub extra: JsonObject,
+}
+
+impl Module {
+    /// A module to create: keys made by the hub.
+    pub fn new(device_id: impl Into<String>, module_id: impl Into<String>) -> Self {
+        Self {
+            device_id: device_id.into(),
+            module_id: module_id.into(),
+            managed_by: None,
+            generation_id: None,
+            etag: None,
+            connection_state: None,
+            connection_state_updated_time: None,
+            last_activity_time: None,
+            cloud_to_device_message_count: None,
+            authentication: None,
+            extra: JsonObject::new(),
+        }
+    }
+}
+
+/// How an identity proves itself, with what that needs.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct Authentication {
+    /// Inferred by the hub when absent.
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    pub kind: Option<AuthenticationType>,
+    /// For [`AuthenticationType::Sas`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub symmetric_key: Option<SymmetricKey>,
+    /// For [`AuthenticationType::SelfSigned`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub x509_thumbprint: Option<X509Thumbprint>,
+    /// Members this version does not know.
+    #[serde(flatten)]
+    pub extra: JsonObject,
+}
+
+impl Authentication {
+    /// Two symmetric keys, base64 of 16 to 64 bytes; a missing one is made by the hub.
+    pub fn symmetric(primary: Option<String>, secondary: Option<String>) -> Self {
+        Self {
+            kind: Some(AuthenticationType::Sas),
+            symmetric_key: Some(SymmetricKey { primary_key: primary, secondary_key: secondary }),
+            ..Self::default()
+        }
+    }
+
+    /// Thumbprints of one or two certificates, 40 (SHA-1) or 64 (SHA-256) hex digits.
+    pub fn self_signed(primary: Option<String>, secondary: Option<String>) -> Self {
+        Self {
+            kind: Some(AuthenticationType::SelfSigned),
+            x509_thumbprint: Some(X509Thumbprint {
+                primary_thumbprint: primary,
+                secondary_thumbprint: secondary,
+            }),
+            ..Self::default()
+        }
+    }
+
+    /// A certificate that a registered authority issued to the device's id.
+    pub fn certificate_authority() -> Self {
+        Self { kind: Some(AuthenticationType::CertificateAuthority), ..Self::default() }
+    }
+
+    /// The primary symmetric key, if the identity has one.
+    pub fn primary_key(&self) -> Option<&str> {
+        self.symmetric_key.as_ref().and_then(|keys| keys.primary_key.as_deref())
+    }
+
+    /// The secondary symmetric key, if the identity has one.
+    pub fn secondary_key(&self) -> Option<&str> {
+        self.symmetric_key.as_ref().and_then(|keys| keys.secondary_key.as_deref())
+    }
+}
+
+/// Two keys, so that one can be rotated while the other serves. `Debug` hides them.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SymmetricKey {
+    /// Base64; none or empty makes the hub generate it.
+    pub primary_key: Option<String>,
+    /// Base64; none or empty makes the hub generate it.
+    pub secondary_key: Option<String>,
+}
+
+impl fmt::Debug for SymmetricKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let hidden = |key: &Option<String>| key.as_ref().map(|_| "…");
+        f.debug_struct("SymmetricKey")
+            .field("primary_key", &hidden(&self.primary_key))
+            .field("secondary_key", &hidden(&self.secondary_key))
+            .finish()
+    }
+}
+
+/// Thumbprints of the certificates a self-signed identity may show.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct X509Thumbprint {
+    /// Hex digits.
+    pub primary_thumbprint: Option<String>,
+    /// Hex digits.
+    pub secondary_thumbprint: Option<String>,
+}
+
+/// What a device is allowed to be.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Capabilities {
+    /// Whether it is an edge gateway.
+    #[serde(default)]
+    pub iot_edge: bool,
+    /// Members this version does not know.
+    #[serde(flatten)]
+    pub extra: JsonObject,
+}
+
+/// How many devices the registry holds. Modules do not count.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeviceStatistics {
+    /// All of them.
+    pub total_device_count: u64,
+    /// Those that may sign in.
+    pub enabled_device_count: u64,
+    /// Those that may not.
+    pub disabled_device_count: u64,
+}
+
+/// How many devices hold a connection.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceStatistics {
+    /// Devices connected right now.
+    pub connected_device_count: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_survives_a_round_trip_with_what_is_unknown() {
+        let text = r#"{"deviceId":"d","etag":"MQ==","status":"quarantined","statusReason":null,"cloudToDeviceMessageCount":3,"authentication":{"type":"sas","symmetricKey":{"primaryKey":"AA==","secondaryKey":"BB=="},"later":1},"capabilities":{"iotEdge":false},"attributes":{"weight":1.50,"id":18446744073709551617}}"#;
+        let device: Device = serde_json::from_str(text).unwrap();
+        assert_eq!(device.status, Some(Status::Other("quarantined".into())));
+        assert_eq!(device.cloud_to_device_message_count, Some(3));
+        assert_eq!(serde_json::to_string(&device).unwrap(), text);
+    }
+
+    #[test]
+    fn a_new_device_says_no_more_than_it_must() {
+        assert_eq!(
+            serde_json::to_string(&Device::new("d")).unwrap(),
+            r#"{"deviceId":"d","statusReason":null}"#
+        );
+    }
+
+    #[test]
+    fn debug_hides_keys() {
+        let authentication = Authentication::symmetric(Some("c2VjcmV0".into()), None);
+        assert!(!format!("{authentication:?}").contains("c2VjcmV0"));
+    }
+}

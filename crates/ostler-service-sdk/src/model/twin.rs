@@ -1,0 +1,140 @@
+//! Twins and what may be written of them (service §8).
+
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Serialize, Serializer};
+use serde_json::Value;
+
+use super::identity::X509Thumbprint;
+use super::{AuthenticationType, Capabilities, ConnectionState, JsonObject, Status};
+
+/// The whole twin of a device or module.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct Twin {
+    /// The device.
+    pub device_id: String,
+    /// The module, for a module's twin.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub module_id: Option<String>,
+    /// Changes with each write of the twin, the device's reports included.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub etag: Option<String>,
+    /// The etag of the identity.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub device_etag: Option<String>,
+    /// Counts the writes of the twin.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<u64>,
+    /// Whether the device may sign in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<Status>,
+    /// For people.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status_reason: Option<String>,
+    /// ISO 8601. A twin spells it so; an identity says `statusUpdatedTime` (service §8.1).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status_update_time: Option<String>,
+    /// Whether the device holds a connection.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connection_state: Option<ConnectionState>,
+    /// ISO 8601.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_activity_time: Option<String>,
+    /// Messages waiting for the device.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cloud_to_device_message_count: Option<u64>,
+    /// How the identity proves itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub authentication_type: Option<AuthenticationType>,
+    /// The thumbprints of a self-signed identity.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub x509_thumbprint: Option<X509Thumbprint>,
+    /// What the device is allowed to be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub capabilities: Option<Capabilities>,
+    /// Seen by back ends only. Null and absent are the same as empty.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tags: Option<JsonObject>,
+    /// What the device should be and what it says it is.
+    #[serde(default)]
+    pub properties: Properties,
+    /// Members this version does not know.
+    #[serde(flatten)]
+    pub extra: JsonObject,
+}
+
+/// The two property sections, each with `$metadata` and `$version`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Properties {
+    /// Written by back ends.
+    #[serde(default)]
+    pub desired: JsonObject,
+    /// Written by the device.
+    #[serde(default)]
+    pub reported: JsonObject,
+}
+
+/// What a back end may write of a twin. In a patch `null` deletes; in a replacement an absent section becomes empty.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct TwinPatch {
+    /// An object to merge, or null to clear all tags.
+    pub tags: Option<Value>,
+    /// An object to merge, or null to clear all desired properties.
+    pub desired: Option<Value>,
+}
+
+impl TwinPatch {
+    /// Writes tags only.
+    pub fn tags(tags: impl Into<Value>) -> Self {
+        Self { tags: Some(tags.into()), desired: None }
+    }
+
+    /// Writes desired properties only.
+    pub fn desired(desired: impl Into<Value>) -> Self {
+        Self { tags: None, desired: Some(desired.into()) }
+    }
+}
+
+impl Serialize for TwinPatch {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Desired<'a> {
+            desired: &'a Value,
+        }
+        let mut map = serializer.serialize_map(None)?;
+        if let Some(tags) = &self.tags {
+            map.serialize_entry("tags", tags)?;
+        }
+        if let Some(desired) = &self.desired {
+            map.serialize_entry("properties", &Desired { desired })?;
+        }
+        map.end()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_patch_says_only_what_it_changes() {
+        let text = |patch: TwinPatch| serde_json::to_string(&patch).unwrap();
+        assert_eq!(text(TwinPatch::default()), "{}");
+        assert_eq!(text(TwinPatch::tags(Value::Null)), r#"{"tags":null}"#);
+        assert_eq!(
+            text(TwinPatch::desired(json!({"interval": 30}))),
+            r#"{"properties":{"desired":{"interval":30}}}"#
+        );
+    }
+
+    #[test]
+    fn a_twin_keeps_numbers_and_order() {
+        let text = r#"{"deviceId":"d","version":2,"tags":{"z":1.0,"a":9007199254740993},"properties":{"desired":{"b":1e3,"$version":1},"reported":{}},"modelId":""}"#;
+        let twin: Twin = serde_json::from_str(text).unwrap();
+        let written = serde_json::to_string(&twin).unwrap();
+        assert!(written.contains(r#""tags":{"z":1.0,"a":9007199254740993}"#), "{written}");
+        assert_eq!(twin.extra["modelId"], "");
+    }
+}

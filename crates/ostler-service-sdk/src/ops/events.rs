@@ -1,0 +1,166 @@
+//! The live event stream: newline-delimited JSON over one long response (`GET /ostler/v1/events`).
+//!
+//! Invariant: a line longer than [`MAX_LINE`] ends the stream with an error instead of growing without end.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::task::{ready, Context, Poll};
+
+use bytes::{Buf, BytesMut};
+use futures_util::Stream;
+use http::Method;
+use http_body::Body;
+use hyper::body::Incoming;
+
+use super::encode;
+use crate::error::Error;
+use crate::model::{Event, EventFilter};
+use crate::retry::Safety;
+use crate::transport::Call;
+use crate::Client;
+
+/// A telemetry message has 256 KB at most; as base64 or escaped text, with its properties, it stays below this.
+const MAX_LINE: usize = 4 << 20;
+
+impl Client {
+    /// Opens the live event stream. It shows what happens from now on, keeps nothing, and ends with the connection;
+    /// a listener that reads too slowly loses events.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Unauthorized`] without the right to connect as a service.
+    pub async fn events(&self, filter: &EventFilter) -> Result<EventStream, Error> {
+        let mut call = Call::new(Method::GET, "/ostler/v1/events");
+        call.safety = Safety::Repeatable;
+        if !filter.kinds.is_empty() {
+            let kinds: Vec<&str> = filter.kinds.iter().map(|kind| kind.as_str()).collect();
+            call.query.push_str(&format!("&types={}", encode(&kinds.join(","))));
+        }
+        if let Some(device) = &filter.device_id {
+            call.query.push_str(&format!("&deviceId={}", encode(device)));
+        }
+        let response = self.transport.open(&call).await?;
+        Ok(EventStream {
+            body: response.into_body(),
+            authority: self.authority().to_owned(),
+            lines: Lines::default(),
+            ended: false,
+        })
+    }
+}
+
+/// Live events as they come. Ends when the hub closes it, or after the first error.
+pub struct EventStream {
+    body: Incoming,
+    authority: String,
+    lines: Lines,
+    ended: bool,
+}
+
+impl std::fmt::Debug for EventStream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EventStream").field("authority", &self.authority).finish_non_exhaustive()
+    }
+}
+
+impl Stream for EventStream {
+    type Item = Result<Event, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let stream = &mut *self;
+        loop {
+            if let Some(line) = stream.lines.pop() {
+                return Poll::Ready(Some(parse(&line)));
+            }
+            if stream.ended {
+                return Poll::Ready(None);
+            }
+            match ready!(Pin::new(&mut stream.body).poll_frame(cx)) {
+                None => stream.ended = true,
+                Some(Ok(frame)) => {
+                    let Ok(mut data) = frame.into_data() else { continue };
+                    if let Err(reason) = stream.lines.push(&mut data) {
+                        stream.ended = true;
+                        return Poll::Ready(Some(Err(unexpected(reason))));
+                    }
+                }
+                Some(Err(error)) => {
+                    stream.ended = true;
+                    let authority = stream.authority.clone();
+                    return Poll::Ready(Some(Err(Error::Interrupted { authority, source: error.into() })));
+                }
+            }
+        }
+    }
+}
+
+fn parse(line: &[u8]) -> Result<Event, Error> {
+    serde_json::from_slice(line).map_err(|error| unexpected(format!("an event does not parse: {error}")))
+}
+
+fn unexpected(reason: String) -> Error {
+    Error::UnexpectedAnswer { status: 200, reason }
+}
+
+/// Puts lines together from chunks cut anywhere. Empty lines are keep-alives and are dropped.
+#[derive(Default)]
+struct Lines {
+    partial: BytesMut,
+    complete: VecDeque<BytesMut>,
+}
+
+impl Lines {
+    fn push(&mut self, data: &mut impl Buf) -> Result<(), String> {
+        while data.has_remaining() {
+            let chunk = data.chunk();
+            let Some(end) = chunk.iter().position(|byte| *byte == b'\n') else {
+                self.partial.extend_from_slice(chunk);
+                data.advance(chunk.len());
+                break_if_too_long(&self.partial)?;
+                continue;
+            };
+            self.partial.extend_from_slice(&chunk[..end]);
+            data.advance(end + 1);
+            break_if_too_long(&self.partial)?;
+            let line = self.partial.split();
+            if !line.trim_ascii().is_empty() {
+                self.complete.push_back(line);
+            }
+        }
+        Ok(())
+    }
+
+    fn pop(&mut self) -> Option<BytesMut> {
+        self.complete.pop_front()
+    }
+}
+
+fn break_if_too_long(line: &[u8]) -> Result<(), String> {
+    if line.len() > MAX_LINE {
+        return Err(format!("an event is longer than {MAX_LINE} bytes"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_put_together_from_chunks_cut_anywhere() {
+        let text = b"{\"a\":1}\n\n{\"b\":2}\r\n{\"c\"";
+        for cut in 0..text.len() {
+            let mut lines = Lines::default();
+            lines.push(&mut &text[..cut]).unwrap();
+            lines.push(&mut &text[cut..]).unwrap();
+            let seen: Vec<_> = std::iter::from_fn(|| lines.pop()).collect();
+            assert_eq!(seen, [&b"{\"a\":1}"[..], &b"{\"b\":2}\r"[..]], "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn a_line_without_end_is_refused() {
+        let mut lines = Lines::default();
+        assert!(lines.push(&mut &vec![b'x'; MAX_LINE][..]).is_ok());
+        assert!(lines.push(&mut &b"x"[..]).is_err());
+    }
+}

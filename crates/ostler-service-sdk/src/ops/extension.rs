@@ -1,0 +1,129 @@
+//! Ostler's own routes under `/ostler/v1/`. Azure IoT Hub answers them with 404, a strict hub too.
+
+use http::Method;
+use ostler_core::id::EntityId;
+use serde_json::json;
+
+use super::{encode, json_body};
+use crate::error::Error;
+use crate::model::{BackupReport, CertificateAuthority, Diagnosis, HubStatus, KeySlot, Policy};
+use crate::retry::Safety;
+use crate::transport::Call;
+use crate::Client;
+
+impl Client {
+    /// How the hub is doing.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn status(&self) -> Result<HubStatus, Error> {
+        self.get("/ostler/v1/status".to_owned()).await
+    }
+
+    /// Why a device or module is or is not online.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::NotFound`] when there is no such device.
+    pub async fn diagnosis(&self, id: &EntityId) -> Result<Diagnosis, Error> {
+        let mut call =
+            Call::new(Method::GET, format!("/ostler/v1/devices/{}/diagnosis", encode(id.device())));
+        if let Some(module) = id.module() {
+            call.query = format!("&moduleId={}", encode(module));
+        }
+        self.transport.send(&call).await?.json()
+    }
+
+    /// All shared access policies, keys included.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Unauthorized`] for a policy that lacks a right.
+    pub async fn policies(&self) -> Result<Vec<Policy>, Error> {
+        self.get("/ostler/v1/policies".to_owned()).await
+    }
+
+    /// One shared access policy, keys included.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::NotFound`] when there is no such policy.
+    pub async fn policy(&self, name: &str) -> Result<Policy, Error> {
+        self.get(policy_path(name)).await
+    }
+
+    /// Creates a policy and returns it with its keys.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Conflict`] when the name is taken.
+    pub async fn create_policy(&self, policy: &Policy) -> Result<Policy, Error> {
+        let mut call = Call::new(Method::POST, "/ostler/v1/policies");
+        call.body = json_body(policy)?;
+        self.transport.send(&call).await?.json()
+    }
+
+    /// Deletes a policy; whoever signs in with it is locked out.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::NotFound`] when there is no such policy.
+    pub async fn delete_policy(&self, name: &str) -> Result<(), Error> {
+        self.delete(policy_path(name), None).await
+    }
+
+    /// Replaces one of a policy's keys and returns the policy.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::NotFound`] when there is no such policy.
+    pub async fn rotate_policy(&self, name: &str, slot: KeySlot) -> Result<Policy, Error> {
+        let mut call = Call::new(Method::POST, format!("{}/rotate", policy_path(name)));
+        call.query = format!("&key={}", slot.as_str());
+        self.transport.send(&call).await?.json()
+    }
+
+    /// The authorities whose certificates devices may sign in with.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn certificate_authorities(&self) -> Result<Vec<CertificateAuthority>, Error> {
+        self.get("/ostler/v1/certificate-authorities".to_owned()).await
+    }
+
+    /// Adds an authority, or replaces the one of that name.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Invalid`] when the PEM is no certificate of an authority.
+    pub async fn put_certificate_authority(
+        &self,
+        name: &str,
+        pem: &str,
+    ) -> Result<CertificateAuthority, Error> {
+        let mut call = Call::new(Method::PUT, authority_path(name));
+        call.safety = Safety::Repeatable;
+        call.body = json_body(&json!({ "name": name, "pem": pem }))?;
+        self.transport.send(&call).await?.json()
+    }
+
+    /// Removes an authority.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::NotFound`] when there is none of that name.
+    pub async fn delete_certificate_authority(&self, name: &str) -> Result<(), Error> {
+        self.delete(authority_path(name), None).await
+    }
+
+    /// Makes a consistent copy of the hub's data in a folder on the hub's own machine, while it serves.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Conflict`] or [`crate::ErrorKind::Invalid`] when the folder cannot be used.
+    pub async fn backup(&self, path: &str, timeout: std::time::Duration) -> Result<BackupReport, Error> {
+        let mut call = Call::new(Method::POST, "/ostler/v1/backup");
+        call.body = json_body(&json!({ "path": path }))?;
+        call.timeout = Some(timeout);
+        self.transport.send(&call).await?.json()
+    }
+}
+
+fn policy_path(name: &str) -> String {
+    format!("/ostler/v1/policies/{}", encode(name))
+}
+
+fn authority_path(name: &str) -> String {
+    format!("/ostler/v1/certificate-authorities/{}", encode(name))
+}

@@ -1,0 +1,29 @@
+//! Direct methods (service §9).
+
+use std::time::Duration;
+
+use http::Method;
+use ostler_core::id::EntityId;
+
+use super::{entity_path, json_body};
+use crate::error::Error;
+use crate::model::{MethodCall, MethodResult};
+use crate::transport::Call;
+use crate::Client;
+
+/// What the hub gets on top of the device's time before the client gives up on it, as .NET grants it (service §1.4).
+const MARGIN: Duration = Duration::from_secs(15);
+
+impl Client {
+    /// Calls a method and waits for the device's answer. Never sent twice once it may have reached the hub.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::DeviceOffline`], [`crate::ErrorKind::DeviceTimeout`], [`crate::ErrorKind::NotFound`]; after
+    /// [`Error::Interrupted`] and [`Error::Timeout`] nobody knows whether the device acted.
+    pub async fn invoke(&self, id: &EntityId, method: &MethodCall) -> Result<MethodResult, Error> {
+        let mut call = Call::new(Method::POST, format!("{}/methods", entity_path("twins", id)));
+        call.body = json_body(method)?;
+        call.timeout = Some(method.response_timeout + method.connect_timeout + MARGIN);
+        self.transport.send(&call).await?.json()
+    }
+}

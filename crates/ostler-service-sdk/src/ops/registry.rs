@@ -1,0 +1,174 @@
+//! Devices and modules one by one, and the registry's counts (service §5, §7).
+
+use http::Method;
+use ostler_core::id::{DeviceId, EntityId, ModuleId};
+use serde::de::DeserializeOwned;
+use serde::Serialize;
+
+use super::{entity_path, json_body, IfMatch};
+use crate::error::{Error, ErrorKind};
+use crate::model::{Device, DeviceStatistics, Module, ServiceStatistics};
+use crate::retry::Safety;
+use crate::transport::Call;
+use crate::Client;
+
+impl Client {
+    /// A device's identity, keys included.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] when there is no such device.
+    pub async fn device(&self, id: &DeviceId) -> Result<Device, Error> {
+        self.get(entity_path("devices", &id.into())).await
+    }
+
+    /// Up to `top` devices, in the hub's order; the service hands out 1,000 at most.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn devices(&self, top: u32) -> Result<Vec<Device>, Error> {
+        let mut call = Call::new(Method::GET, "/devices");
+        call.query = format!("&top={top}");
+        self.transport.send(&call).await?.json()
+    }
+
+    /// Creates a device and returns it with what the hub made: keys, etag, generation.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Conflict`] when the id is taken.
+    pub async fn create_device(&self, device: &Device) -> Result<Device, Error> {
+        self.put(entity_path("devices", &entity(&device.device_id, None)?), None, device).await
+    }
+
+    /// Overwrites a device that exists.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`], or [`ErrorKind::PreconditionFailed`] when the etag differs.
+    pub async fn update_device(&self, device: &Device, if_match: IfMatch) -> Result<Device, Error> {
+        self.put(entity_path("devices", &entity(&device.device_id, None)?), Some(if_match), device).await
+    }
+
+    /// Deletes a device with its modules, twin and messages, and drops its connection.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`], or [`ErrorKind::PreconditionFailed`] when the etag differs.
+    pub async fn delete_device(&self, id: &DeviceId, if_match: IfMatch) -> Result<(), Error> {
+        self.delete(entity_path("devices", &id.into()), Some(if_match)).await
+    }
+
+    /// A module's identity, keys included.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] when there is no such device or module.
+    pub async fn module(&self, device: &DeviceId, module: &ModuleId) -> Result<Module, Error> {
+        self.get(entity_path("devices", &EntityId::of_module(device, module))).await
+    }
+
+    /// All modules of a device.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] when there is no such device.
+    pub async fn modules(&self, device: &DeviceId) -> Result<Vec<Module>, Error> {
+        self.get(format!("{}/modules", entity_path("devices", &device.into()))).await
+    }
+
+    /// Creates a module and returns it with what the hub made.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Conflict`] when the id is taken, [`ErrorKind::NotFound`] when there is no such device.
+    pub async fn create_module(&self, module: &Module) -> Result<Module, Error> {
+        let id = entity(&module.device_id, Some(&module.module_id))?;
+        self.put(entity_path("devices", &id), None, module).await
+    }
+
+    /// Overwrites a module that exists.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`], or [`ErrorKind::PreconditionFailed`] when the etag differs.
+    pub async fn update_module(&self, module: &Module, if_match: IfMatch) -> Result<Module, Error> {
+        let id = entity(&module.device_id, Some(&module.module_id))?;
+        self.put(entity_path("devices", &id), Some(if_match), module).await
+    }
+
+    /// Deletes a module with its twin, and drops its connection.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`], or [`ErrorKind::PreconditionFailed`] when the etag differs.
+    pub async fn delete_module(
+        &self,
+        device: &DeviceId,
+        module: &ModuleId,
+        if_match: IfMatch,
+    ) -> Result<(), Error> {
+        self.delete(entity_path("devices", &EntityId::of_module(device, module)), Some(if_match)).await
+    }
+
+    /// How many devices there are.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn device_statistics(&self) -> Result<DeviceStatistics, Error> {
+        self.get("/statistics/devices".to_owned()).await
+    }
+
+    /// How many devices are connected.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn service_statistics(&self) -> Result<ServiceStatistics, Error> {
+        self.get("/statistics/service".to_owned()).await
+    }
+
+    pub(crate) async fn get<T: DeserializeOwned>(&self, path: String) -> Result<T, Error> {
+        self.transport.send(&Call::new(Method::GET, path)).await?.json()
+    }
+
+    /// A creation, or a conditional write, that was executed and whose answer got lost fails when repeated; so
+    /// neither is repeated then.
+    pub(crate) async fn put<T: Serialize + DeserializeOwned>(
+        &self,
+        path: String,
+        if_match: Option<IfMatch>,
+        value: &T,
+    ) -> Result<T, Error> {
+        let mut call = Call::new(Method::PUT, path);
+        if !if_match.as_ref().is_some_and(IfMatch::is_repeatable) {
+            call.safety = Safety::Once;
+        }
+        call.if_match = if_match.map(|if_match| if_match.header());
+        call.body = json_body(value)?;
+        self.transport.send(&call).await?.json()
+    }
+
+    /// Not repeated once it may have been executed: the caller could not tell "deleted" from "was never there".
+    pub(crate) async fn delete(&self, path: String, if_match: Option<IfMatch>) -> Result<(), Error> {
+        let mut call = Call::new(Method::DELETE, path);
+        call.safety = Safety::Once;
+        call.if_match = if_match.map(|if_match| if_match.header());
+        self.transport.send(&call).await.map(drop)
+    }
+
+    /// Whether a device is there.
+    ///
+    /// # Errors
+    /// Whatever [`Client::device`] answers, except that there is no such device.
+    pub async fn device_exists(&self, id: &DeviceId) -> Result<bool, Error> {
+        match self.device(id).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// An id that breaks the rules would be refused by the hub anyway; a `/` in it would change the route.
+fn entity(device: &str, module: Option<&str>) -> Result<EntityId, Error> {
+    let wrong = |what: &str, error| Error::Setup(format!("{what}: {error}"));
+    let device = DeviceId::new(device).map_err(|error| wrong("deviceId", error))?;
+    match module {
+        None => Ok(device.into()),
+        Some(module) => {
+            let module = ModuleId::new(module).map_err(|error| wrong("moduleId", error))?;
+            Ok(EntityId::of_module(&device, &module))
+        }
+    }
+}
