@@ -9,3 +9,5 @@
 
 pub mod mqtt;
 pub mod rest;
+pub mod topic;
+pub mod username;
