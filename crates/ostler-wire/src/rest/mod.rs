@@ -2,3 +2,8 @@
 //! types of `ostler-core`.
 //!
 //! Must not know hyper, sockets or the hub: it spells and parses, it never serves.
+
+pub mod error;
+pub mod etag;
+pub mod query;
+pub mod route;

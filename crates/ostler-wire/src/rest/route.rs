@@ -1,0 +1,661 @@
+//! Which call a request line means: the one table of the service's routes, and of Ostler's own under `/ostler/v1/`.
+//!
+//! Must not know what a call does. The table says the name, the path, who may call it and whether Ostler has it yet;
+//! the server dispatches on [`Call`] and nothing else.
+//!
+//! Invariant: the path is split on `/` before anything is percent-decoded, so an id may hold an encoded `/` without
+//! becoming two segments (service §1.3); `+` is a plus.
+//! Invariant: fixed segments are compared without regard to ASCII case, ids with it.
+//! Invariant: of two rows that match the same path, the one with more fixed segments comes first in [`ENDPOINTS`];
+//! only the verb tells `POST /devices/query` from the device named "query" (service §17).
+
+use super::error::ErrorForm;
+use ostler_core::id::{DeviceId, EntityId, IdError, ModuleId};
+use percent_encoding::percent_decode_str;
+use std::borrow::Cow;
+use std::fmt;
+
+/// Segments of the longest path in the table.
+const MAX_SEGMENTS: usize = 8;
+/// Variable segments of the route with the most of them.
+const MAX_CAPTURES: usize = 3;
+
+/// The verb of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs, reason = "the verbs of HTTP")]
+pub enum Method {
+    Get,
+    Put,
+    Patch,
+    Post,
+    Delete,
+    Head,
+    Options,
+    /// Any other token; no route answers to it.
+    Other,
+}
+
+impl Method {
+    /// Reads the token of a request line; verbs are case-sensitive (RFC 9110 §9.1).
+    pub fn parse(token: &str) -> Method {
+        match token {
+            "GET" => Method::Get,
+            "PUT" => Method::Put,
+            "PATCH" => Method::Patch,
+            "POST" => Method::Post,
+            "DELETE" => Method::Delete,
+            "HEAD" => Method::Head,
+            "OPTIONS" => Method::Options,
+            _ => Method::Other,
+        }
+    }
+
+    /// The token, or `OTHER`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Method::Get => "GET",
+            Method::Put => "PUT",
+            Method::Patch => "PATCH",
+            Method::Post => "POST",
+            Method::Delete => "DELETE",
+            Method::Head => "HEAD",
+            Method::Options => "OPTIONS",
+            Method::Other => "OTHER",
+        }
+    }
+}
+
+/// Who may make a call (service §2.2). Where the reference is unsure which right is needed, either is enough.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Access {
+    /// Anyone; the answer tells nothing about devices, or the caller signs in by other means afterwards.
+    Open,
+    /// RegistryRead.
+    RegistryRead,
+    /// RegistryWrite.
+    RegistryWrite,
+    /// ServiceConnect.
+    ServiceConnect,
+    /// RegistryRead or ServiceConnect.
+    RegistryReadOrServiceConnect,
+    /// RegistryWrite or ServiceConnect.
+    RegistryWriteOrServiceConnect,
+    /// All four rights, as `iothubowner` has them.
+    AllRights,
+}
+
+/// Whose interface a route belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Surface {
+    /// The service's own; wants an `api-version`.
+    Azure,
+    /// Ostler's additions under `/ostler/v1/`; refused in strict mode, no `api-version`.
+    Extension,
+    /// What surrounds the interface: metrics, health, landing page, WebSocket door.
+    Operations,
+}
+
+/// What a request asks for, with the ids it names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Call {
+    /// Identities of the first devices.
+    ListDevices,
+    /// Create, update or delete up to 100 identities and twins.
+    Bulk,
+    /// The identity of a device or module.
+    GetIdentity(EntityId),
+    /// Create or update an identity.
+    PutIdentity(EntityId),
+    /// Delete an identity.
+    DeleteIdentity(EntityId),
+    /// Identities of a device's modules.
+    ListModules(DeviceId),
+    /// Empty the queue of cloud-to-device messages.
+    PurgeCommands(EntityId),
+    /// Read a twin.
+    GetTwin(EntityId),
+    /// Merge into a twin.
+    PatchTwin(EntityId),
+    /// Replace tags and desired properties.
+    ReplaceTwin(EntityId),
+    /// Invoke a direct method.
+    InvokeMethod(EntityId),
+    /// Count devices.
+    DeviceStatistics,
+    /// Count connected devices.
+    ServiceStatistics,
+    /// A route of the real service that Ostler does not have yet; the text names the feature.
+    NotSupported(&'static str),
+
+    /// Follow what happens in the hub, line by line.
+    Events,
+    /// Why an entity is or is not connected.
+    Diagnosis(EntityId),
+    /// All shared access policies.
+    ListPolicies,
+    /// One policy.
+    GetPolicy(String),
+    /// Add a policy; its name is in the body.
+    CreatePolicy,
+    /// Remove a policy.
+    DeletePolicy(String),
+    /// Make a new key for a policy.
+    RotatePolicyKey(String),
+    /// All registered certificate authorities.
+    ListAuthorities,
+    /// One certificate authority.
+    GetAuthority(String),
+    /// Register or replace a certificate authority.
+    PutAuthority(String),
+    /// Forget a certificate authority.
+    DeleteAuthority(String),
+    /// Copy the data to a folder of the server.
+    Backup,
+    /// What the hub is and how it fares.
+    Status,
+
+    /// The page a browser gets.
+    Landing,
+    /// Prometheus text.
+    Metrics,
+    /// Whether the process lives.
+    Health,
+    /// Whether the hub takes work.
+    Readiness,
+    /// The door for MQTT over WebSocket.
+    WebSocket,
+}
+
+/// One row of the table.
+pub struct Endpoint {
+    /// A name for metrics, logs and tests, unique in the table.
+    pub name: &'static str,
+    /// The verb.
+    pub method: Method,
+    /// Who may call.
+    pub access: Access,
+    /// Whose interface this is.
+    pub surface: Surface,
+    path: &'static [Part],
+    build: Build,
+}
+
+impl Endpoint {
+    /// The path with its variable parts in braces.
+    pub fn path(&self) -> String {
+        let mut text = String::new();
+        for part in self.path {
+            text.push('/');
+            match part {
+                Part::Fixed(word) => text.push_str(word),
+                Part::Variable(name) => {
+                    text.push('{');
+                    text.push_str(name);
+                    text.push('}');
+                }
+            }
+        }
+        if text.is_empty() {
+            text.push('/');
+        }
+        text
+    }
+
+    /// The body in which the row's errors are told (service §3.1).
+    pub fn error_form(&self) -> ErrorForm {
+        match self.name {
+            "invokeMethod" | "invokeModuleMethod" => ErrorForm::B,
+            _ => ErrorForm::A,
+        }
+    }
+
+    /// The feature that Ostler lacks, for a route that is only there to say so.
+    pub fn missing_feature(&self) -> Option<&'static str> {
+        match self.build {
+            Build::Missing(feature) => Some(feature),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {}", self.name, self.method.as_str(), self.path())
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Part {
+    Fixed(&'static str),
+    Variable(&'static str),
+}
+
+/// How a matched row becomes a [`Call`]: by how many of its variable segments name what.
+#[derive(Clone, Copy)]
+enum Build {
+    Plain(fn() -> Call),
+    Device(fn(DeviceId) -> Call),
+    /// A device, or with a second variable segment a module.
+    Entity(fn(EntityId) -> Call),
+    Name(fn(String) -> Call),
+    Missing(&'static str),
+}
+
+const fn row(
+    name: &'static str,
+    method: Method,
+    path: &'static [Part],
+    access: Access,
+    surface: Surface,
+    build: Build,
+) -> Endpoint {
+    Endpoint { name, method, access, surface, path, build }
+}
+
+/// Writes a path of the table: words are fixed segments, names in parentheses are variable ones.
+macro_rules! path {
+    ($($part:tt)*) => { &[$(path_part!($part)),*] };
+}
+macro_rules! path_part {
+    (($name:ident)) => {
+        Part::Variable(stringify!($name))
+    };
+    ($word:literal) => {
+        Part::Fixed($word)
+    };
+}
+
+use Access::{
+    AllRights, Open, RegistryRead, RegistryReadOrServiceConnect, RegistryWrite,
+    RegistryWriteOrServiceConnect, ServiceConnect,
+};
+use Build::{Device, Entity, Missing, Name, Plain};
+use Method::{Delete, Get, Patch, Post, Put};
+use Surface::{Azure, Extension, Operations};
+
+const JOBS: &str = "jobs";
+const CONFIGURATIONS: &str = "automatic device configurations";
+const IMPORT_EXPORT: &str = "import and export jobs";
+const DIGITAL_TWINS: &str = "digital twins";
+const FEEDBACK: &str = "feedback on cloud-to-device messages";
+const DEVICE_HTTP: &str = "device messages over HTTP (use MQTT)";
+const FILE_UPLOAD: &str = "file upload";
+
+/// Every route, in order of precedence.
+#[rustfmt::skip]
+pub static ENDPOINTS: &[Endpoint] = &[
+    // Twins and methods (service §8, §9); first because they are the busiest.
+    row("invokeMethod",       Post,   path!("twins" (id) "methods"), ServiceConnect, Azure, Entity(Call::InvokeMethod)),
+    row("getTwin",            Get,    path!("twins" (id)), ServiceConnect, Azure, Entity(Call::GetTwin)),
+    row("patchTwin",          Patch,  path!("twins" (id)), ServiceConnect, Azure, Entity(Call::PatchTwin)),
+    row("replaceTwin",        Put,    path!("twins" (id)), ServiceConnect, Azure, Entity(Call::ReplaceTwin)),
+    row("invokeModuleMethod", Post,   path!("twins" (id) "modules" (mid) "methods"), ServiceConnect, Azure, Entity(Call::InvokeMethod)),
+    row("getModuleTwin",      Get,    path!("twins" (id) "modules" (mid)), ServiceConnect, Azure, Entity(Call::GetTwin)),
+    row("patchModuleTwin",    Patch,  path!("twins" (id) "modules" (mid)), ServiceConnect, Azure, Entity(Call::PatchTwin)),
+    row("replaceModuleTwin",  Put,    path!("twins" (id) "modules" (mid)), ServiceConnect, Azure, Entity(Call::ReplaceTwin)),
+
+    // Identities (service §5, §6.1).
+    row("listDevices",        Get,    path!("devices"), RegistryRead, Azure, Plain(|| Call::ListDevices)),
+    row("bulkDevices",        Post,   path!("devices"), RegistryWrite, Azure, Plain(|| Call::Bulk)),
+    row("queryTwins",         Post,   path!("devices" "query"), ServiceConnect, Azure, Missing("queries")),
+    row("getDevice",          Get,    path!("devices" (id)), RegistryRead, Azure, Entity(Call::GetIdentity)),
+    row("putDevice",          Put,    path!("devices" (id)), RegistryWrite, Azure, Entity(Call::PutIdentity)),
+    row("deleteDevice",       Delete, path!("devices" (id)), RegistryWrite, Azure, Entity(Call::DeleteIdentity)),
+    row("listModules",        Get,    path!("devices" (id) "modules"), RegistryRead, Azure, Device(Call::ListModules)),
+    row("getModule",          Get,    path!("devices" (id) "modules" (mid)), RegistryRead, Azure, Entity(Call::GetIdentity)),
+    row("putModule",          Put,    path!("devices" (id) "modules" (mid)), RegistryWrite, Azure, Entity(Call::PutIdentity)),
+    row("deleteModule",       Delete, path!("devices" (id) "modules" (mid)), RegistryWrite, Azure, Entity(Call::DeleteIdentity)),
+    row("purgeDevice",        Delete, path!("devices" (id) "commands"), RegistryWriteOrServiceConnect, Azure, Entity(Call::PurgeCommands)),
+    row("purgeModule",        Delete, path!("devices" (id) "modules" (mid) "commands"), RegistryWriteOrServiceConnect, Azure, Entity(Call::PurgeCommands)),
+    row("applyConfiguration", Post,   path!("devices" (id) "applyConfigurationContent"), RegistryWriteOrServiceConnect, Azure, Missing(CONFIGURATIONS)),
+
+    // Statistics (service §7).
+    row("deviceStatistics",   Get,    path!("statistics" "devices"), RegistryReadOrServiceConnect, Azure, Plain(|| Call::DeviceStatistics)),
+    row("serviceStatistics",  Get,    path!("statistics" "service"), RegistryReadOrServiceConnect, Azure, Plain(|| Call::ServiceStatistics)),
+
+    // Jobs (service §6.2, §10). The fixed words of `/jobs/v2` and `/jobs/create` come before `/jobs/{id}`.
+    row("queryJobs",          Get,    path!("jobs" "v2" "query"), RegistryReadOrServiceConnect, Azure, Missing(JOBS)),
+    row("getJob",             Get,    path!("jobs" "v2" (id)), RegistryReadOrServiceConnect, Azure, Missing(JOBS)),
+    row("putJob",             Put,    path!("jobs" "v2" (id)), RegistryWriteOrServiceConnect, Azure, Missing(JOBS)),
+    row("cancelJob",          Post,   path!("jobs" "v2" (id) "cancel"), RegistryWriteOrServiceConnect, Azure, Missing(JOBS)),
+    row("createExport",       Post,   path!("jobs" "create"), RegistryWrite, Azure, Missing(IMPORT_EXPORT)),
+    row("listExports",        Get,    path!("jobs"), RegistryWrite, Azure, Missing(IMPORT_EXPORT)),
+    row("getExport",          Get,    path!("jobs" (id)), RegistryWrite, Azure, Missing(IMPORT_EXPORT)),
+    row("cancelExport",       Delete, path!("jobs" (id)), RegistryWrite, Azure, Missing(IMPORT_EXPORT)),
+    row("exportRegistry",     Post,   path!("$admin" "exportRegistry"), RegistryWrite, Azure, Missing(IMPORT_EXPORT)),
+    row("importRegistry",     Post,   path!("$admin" "importRegistry"), RegistryWrite, Azure, Missing(IMPORT_EXPORT)),
+
+    // Configurations (service §11).
+    row("testQueries",        Post,   path!("configurations" "testQueries"), RegistryWriteOrServiceConnect, Azure, Missing(CONFIGURATIONS)),
+    row("listConfigurations", Get,    path!("configurations"), RegistryReadOrServiceConnect, Azure, Missing(CONFIGURATIONS)),
+    row("getConfiguration",   Get,    path!("configurations" (id)), RegistryReadOrServiceConnect, Azure, Missing(CONFIGURATIONS)),
+    row("putConfiguration",   Put,    path!("configurations" (id)), RegistryWriteOrServiceConnect, Azure, Missing(CONFIGURATIONS)),
+    row("deleteConfiguration", Delete, path!("configurations" (id)), RegistryWriteOrServiceConnect, Azure, Missing(CONFIGURATIONS)),
+
+    // Digital twins (service §13).
+    row("getDigitalTwin",     Get,    path!("digitaltwins" (id)), ServiceConnect, Azure, Missing(DIGITAL_TWINS)),
+    row("patchDigitalTwin",   Patch,  path!("digitaltwins" (id)), ServiceConnect, Azure, Missing(DIGITAL_TWINS)),
+    row("invokeCommand",      Post,   path!("digitaltwins" (id) "commands" (command)), ServiceConnect, Azure, Missing(DIGITAL_TWINS)),
+    row("invokeComponentCommand", Post, path!("digitaltwins" (id) "components" (component) "commands" (command)), ServiceConnect, Azure, Missing(DIGITAL_TWINS)),
+
+    // Feedback over HTTP (service §12.3).
+    row("receiveFeedback",    Get,    path!("messages" "serviceBound" "feedback"), ServiceConnect, Azure, Missing(FEEDBACK)),
+    row("completeFeedback",   Delete, path!("messages" "serviceBound" "feedback" (token)), ServiceConnect, Azure, Missing(FEEDBACK)),
+    row("abandonFeedback",    Post,   path!("messages" "serviceBound" "feedback" (token) "abandon"), ServiceConnect, Azure, Missing(FEEDBACK)),
+
+    // What devices do over HTTP; they carry a device's token, which is not asked for just to be told that it is in vain.
+    row("sendEvent",          Post,   path!("devices" (id) "messages" "events"), Open, Azure, Missing(DEVICE_HTTP)),
+    row("sendModuleEvent",    Post,   path!("devices" (id) "modules" (mid) "messages" "events"), Open, Azure, Missing(DEVICE_HTTP)),
+    row("receiveMessage",     Get,    path!("devices" (id) "messages" "deviceBound"), Open, Azure, Missing(DEVICE_HTTP)),
+    row("completeMessage",    Delete, path!("devices" (id) "messages" "deviceBound" (token)), Open, Azure, Missing(DEVICE_HTTP)),
+    row("abandonMessage",     Post,   path!("devices" (id) "messages" "deviceBound" (token) "abandon"), Open, Azure, Missing(DEVICE_HTTP)),
+    row("startUpload",        Post,   path!("devices" (id) "files"), Open, Azure, Missing(FILE_UPLOAD)),
+    row("finishUpload",       Post,   path!("devices" (id) "files" "notifications"), Open, Azure, Missing(FILE_UPLOAD)),
+    row("finishNamedUpload",  Post,   path!("devices" (id) "files" "notifications" (correlation)), Open, Azure, Missing(FILE_UPLOAD)),
+
+    // Ostler's own.
+    row("events",             Get,    path!("ostler" "v1" "events"), ServiceConnect, Extension, Plain(|| Call::Events)),
+    row("diagnosis",          Get,    path!("ostler" "v1" "devices" (id) "diagnosis"), ServiceConnect, Extension, Entity(Call::Diagnosis)),
+    row("moduleDiagnosis",    Get,    path!("ostler" "v1" "devices" (id) "modules" (mid) "diagnosis"), ServiceConnect, Extension, Entity(Call::Diagnosis)),
+    row("status",             Get,    path!("ostler" "v1" "status"), ServiceConnect, Extension, Plain(|| Call::Status)),
+    row("listPolicies",       Get,    path!("ostler" "v1" "policies"), AllRights, Extension, Plain(|| Call::ListPolicies)),
+    row("createPolicy",       Post,   path!("ostler" "v1" "policies"), AllRights, Extension, Plain(|| Call::CreatePolicy)),
+    row("getPolicy",          Get,    path!("ostler" "v1" "policies" (name)), AllRights, Extension, Name(Call::GetPolicy)),
+    row("deletePolicy",       Delete, path!("ostler" "v1" "policies" (name)), AllRights, Extension, Name(Call::DeletePolicy)),
+    row("rotatePolicyKey",    Post,   path!("ostler" "v1" "policies" (name) "rotate"), AllRights, Extension, Name(Call::RotatePolicyKey)),
+    row("listAuthorities",    Get,    path!("ostler" "v1" "certificate-authorities"), AllRights, Extension, Plain(|| Call::ListAuthorities)),
+    row("getAuthority",       Get,    path!("ostler" "v1" "certificate-authorities" (name)), AllRights, Extension, Name(Call::GetAuthority)),
+    row("putAuthority",       Put,    path!("ostler" "v1" "certificate-authorities" (name)), AllRights, Extension, Name(Call::PutAuthority)),
+    row("deleteAuthority",    Delete, path!("ostler" "v1" "certificate-authorities" (name)), AllRights, Extension, Name(Call::DeleteAuthority)),
+    row("backup",             Post,   path!("ostler" "v1" "backup"), AllRights, Extension, Plain(|| Call::Backup)),
+
+    // Around it.
+    row("landing",            Get,    path!(), Open, Operations, Plain(|| Call::Landing)),
+    row("metrics",            Get,    path!("metrics"), Open, Operations, Plain(|| Call::Metrics)),
+    row("health",             Get,    path!("healthz"), Open, Operations, Plain(|| Call::Health)),
+    row("readiness",          Get,    path!("readyz"), Open, Operations, Plain(|| Call::Readiness)),
+    row("webSocket",          Get,    path!("$iothub" "websocket"), Open, Operations, Plain(|| Call::WebSocket)),
+];
+
+/// A request that found its row.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// The row.
+    pub endpoint: &'static Endpoint,
+    /// The call with its ids.
+    pub call: Call,
+}
+
+/// A request that means no call.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RouteError {
+    /// No row has this path: 404.
+    #[error("there is no such path in the service's interface or in Ostler's")]
+    Unknown,
+    /// The path exists with other verbs: 405, and `OPTIONS` answers with the list.
+    #[error("this path takes only {allowed}")]
+    Verb {
+        /// The verbs of the path, in the form of an `Allow` header.
+        allowed: String,
+    },
+    /// An id breaks the rules of service §5.2: 400.
+    #[error("'{text}' is not a valid {what} id: {reason}")]
+    Id {
+        /// `device` or `module`.
+        what: &'static str,
+        /// The id as far as it can be shown.
+        text: String,
+        /// The rule.
+        reason: IdError,
+        /// The form of the row's errors.
+        form: ErrorForm,
+    },
+    /// A segment is not UTF-8 once decoded: 400.
+    #[error("the path is not valid UTF-8 after percent-decoding")]
+    Encoding,
+}
+
+impl Route {
+    /// Finds the call of a request.
+    ///
+    /// `raw_path` is the path as sent, without the query string. `method_override` is the value of
+    /// `X-HTTP-Method-Override`, honoured on POST only: one client patches twins so (service §1.3). `HEAD` is routed as
+    /// `GET`.
+    ///
+    /// # Errors
+    /// [`RouteError`] says whether the path, the verb or an id is wrong.
+    pub fn parse(method: Method, raw_path: &str, method_override: Option<&str>) -> Result<Route, RouteError> {
+        let method = match (method, method_override) {
+            (Method::Post, Some(verb)) => Method::parse(verb.trim().to_ascii_uppercase().as_str()),
+            (Method::Head, _) => Method::Get,
+            (method, _) => method,
+        };
+        let segments = Segments::split(raw_path).ok_or(RouteError::Unknown)?;
+        let mut matching = ENDPOINTS.iter().filter(|endpoint| segments.match_path(endpoint.path));
+        match matching.clone().find(|endpoint| endpoint.method == method) {
+            Some(endpoint) => Ok(Route { endpoint, call: segments.build(endpoint)? }),
+            None => Err(match matching.next() {
+                None => RouteError::Unknown,
+                Some(first) => RouteError::Verb { allowed: allowed(first, matching) },
+            }),
+        }
+    }
+}
+
+fn allowed<'a>(first: &'a Endpoint, rest: impl Iterator<Item = &'a Endpoint>) -> String {
+    let mut text = first.method.as_str().to_owned();
+    for endpoint in rest {
+        if !text.split(", ").any(|verb| verb == endpoint.method.as_str()) {
+            text.push_str(", ");
+            text.push_str(endpoint.method.as_str());
+        }
+    }
+    text
+}
+
+/// A path in pieces, still encoded.
+struct Segments<'a> {
+    pieces: [&'a str; MAX_SEGMENTS],
+    count: usize,
+}
+
+impl<'a> Segments<'a> {
+    /// `None` if the path is relative or longer than any route. One slash at the end does not count.
+    fn split(raw_path: &'a str) -> Option<Segments<'a>> {
+        let path = raw_path.strip_prefix('/')?;
+        let path = path.strip_suffix('/').unwrap_or(path);
+        let mut segments = Segments { pieces: [""; MAX_SEGMENTS], count: 0 };
+        if path.is_empty() {
+            return Some(segments);
+        }
+        for piece in path.split('/') {
+            *segments.pieces.get_mut(segments.count)? = piece;
+            segments.count += 1;
+        }
+        Some(segments)
+    }
+
+    fn match_path(&self, path: &[Part]) -> bool {
+        path.len() == self.count
+            && path.iter().zip(self.pieces).all(|(part, piece)| match part {
+                Part::Fixed(word) => is_word(piece, word),
+                Part::Variable(_) => !piece.is_empty(),
+            })
+    }
+
+    fn captures(&self, path: &[Part]) -> Result<[Cow<'a, str>; MAX_CAPTURES], RouteError> {
+        let mut captures = [const { Cow::Borrowed("") }; MAX_CAPTURES];
+        let variable = path.iter().zip(self.pieces).filter(|(part, _)| matches!(part, Part::Variable(_)));
+        for (capture, (_, piece)) in captures.iter_mut().zip(variable) {
+            *capture = percent_decode_str(piece).decode_utf8().map_err(|_| RouteError::Encoding)?;
+        }
+        Ok(captures)
+    }
+
+    fn build(&self, endpoint: &'static Endpoint) -> Result<Call, RouteError> {
+        let id_error = |what: &'static str, text: &str| {
+            let text: String = text.chars().take(ostler_core::limits::ID_BYTES).collect();
+            move |reason| RouteError::Id { what, text, reason, form: endpoint.error_form() }
+        };
+        let device = |text: &str| DeviceId::new(text).map_err(id_error("device", text));
+        match endpoint.build {
+            Build::Plain(call) => Ok(call()),
+            Build::Missing(feature) => Ok(Call::NotSupported(feature)),
+            Build::Name(call) => {
+                let [name, ..] = self.captures(endpoint.path)?;
+                Ok(call(name.into_owned()))
+            }
+            Build::Device(call) => {
+                let [id, ..] = self.captures(endpoint.path)?;
+                Ok(call(device(&id)?))
+            }
+            Build::Entity(call) => {
+                let [id, module, ..] = self.captures(endpoint.path)?;
+                let device = device(&id)?;
+                if module.is_empty() {
+                    return Ok(call(device.into()));
+                }
+                let module = ModuleId::new(&module).map_err(id_error("module", &module))?;
+                Ok(call(EntityId::of_module(&device, &module)))
+            }
+        }
+    }
+}
+
+/// Whether a raw segment spells a fixed word; an encoded `$` is still a `$`.
+fn is_word(piece: &str, word: &str) -> bool {
+    piece.eq_ignore_ascii_case(word)
+        || (piece.contains('%')
+            && percent_decode_str(piece).decode_utf8().is_ok_and(|text| text.eq_ignore_ascii_case(word)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn parse(line: &str) -> Result<Route, RouteError> {
+        let (verb, path) = line.split_once(' ').unwrap();
+        Route::parse(Method::parse(verb), path, None)
+    }
+
+    /// The row's name and the call, or the error, of a request line.
+    fn check(line: &str, expected: &str) {
+        let got = match parse(line) {
+            Ok(route) => format!("{} {:?}", route.endpoint.name, route.call),
+            Err(error) => error.to_string(),
+        };
+        assert_eq!(got, expected, "{line}");
+    }
+
+    #[test]
+    fn the_table_is_sound() {
+        for (i, endpoint) in ENDPOINTS.iter().enumerate() {
+            let others = &ENDPOINTS[..i];
+            assert!(others.iter().all(|other| other.name != endpoint.name), "{endpoint:?}: name taken");
+            assert!(endpoint.path.len() <= MAX_SEGMENTS, "{endpoint:?}: too long");
+            let variables = endpoint.path.iter().filter(|part| matches!(part, Part::Variable(_))).count();
+            let fits = match endpoint.build {
+                Build::Plain(_) => variables == 0,
+                Build::Device(_) | Build::Name(_) => variables == 1,
+                Build::Entity(_) => (1..=2).contains(&variables),
+                Build::Missing(_) => variables <= MAX_CAPTURES,
+            };
+            assert!(fits, "{endpoint:?}: variables do not fit the call");
+        }
+    }
+
+    #[test]
+    fn every_row_is_reached_by_its_own_path() {
+        for endpoint in ENDPOINTS {
+            let path = endpoint.path().replace(['{', '}'], "");
+            let route = Route::parse(endpoint.method, &path, None).unwrap();
+            assert_eq!(route.endpoint.name, endpoint.name, "{path}");
+            let slashed =
+                Route::parse(endpoint.method, &format!("{}/", path.trim_end_matches('/')), None).unwrap();
+            assert_eq!(slashed.endpoint.name, endpoint.name, "{path}/");
+            let shouted = Route::parse(endpoint.method, &path.to_ascii_uppercase(), None).unwrap();
+            assert_eq!(shouted.endpoint.name, endpoint.name, "{path} in capitals");
+        }
+    }
+
+    #[test]
+    fn ids_are_decoded_after_the_split() {
+        check("GET /devices/a%2Bb%23c%25d", r#"getDevice GetIdentity("a+b#c%d")"#);
+        check("GET /devices/a+b", r#"getDevice GetIdentity("a+b")"#);
+        check("GET /devices/Dev", r#"getDevice GetIdentity("Dev")"#);
+        check("GET /devices/100%", r#"getDevice GetIdentity("100%")"#);
+        check("GET /twins/d/modules/%24edgeAgent", r#"getModuleTwin GetTwin("d/$edgeAgent")"#);
+        check("GET /%24iothub/websocket", "webSocket WebSocket");
+        check(
+            "GET /devices/a%2Fb",
+            "'a/b' is not a valid device id: the character '/' is not allowed in an id; allowed are ASCII letters, digits and - : . + % _ # * ? ! ( ) , = @ ; $ '",
+        );
+        check(
+            "GET /devices/a%00",
+            "'a\0' is not a valid device id: the character '\\0' is not allowed in an id; allowed are ASCII letters, digits and - : . + % _ # * ? ! ( ) , = @ ; $ '",
+        );
+        check("GET /devices/%FF", "the path is not valid UTF-8 after percent-decoding");
+    }
+
+    #[test]
+    fn words_and_ids_collide_without_harm() {
+        check("POST /devices/query", r#"queryTwins NotSupported("queries")"#);
+        check("GET /devices/query", r#"getDevice GetIdentity("query")"#);
+        check("PUT /devices/query/", r#"putDevice PutIdentity("query")"#);
+        check("DELETE /devices/query", r#"deleteDevice DeleteIdentity("query")"#);
+        check("GET /twins/modules", r#"getTwin GetTwin("modules")"#);
+        check("POST /twins/methods/methods", r#"invokeMethod InvokeMethod("methods")"#);
+        check("GET /devices/modules/modules", r#"listModules ListModules("modules")"#);
+        check("PUT /jobs/v2/query", r#"putJob NotSupported("jobs")"#);
+        check("GET /jobs/v2/query", r#"queryJobs NotSupported("jobs")"#);
+        check("GET /jobs/create", r#"getExport NotSupported("import and export jobs")"#);
+        check(
+            "GET /configurations/testQueries",
+            r#"getConfiguration NotSupported("automatic device configurations")"#,
+        );
+        check(
+            "POST /configurations/testQueries",
+            r#"testQueries NotSupported("automatic device configurations")"#,
+        );
+    }
+
+    #[test]
+    fn what_is_not_there() {
+        check("GET /nothing", "there is no such path in the service's interface or in Ostler's");
+        for line in
+            ["GET ///", "GET /devices//", "GET /devices//modules", "GET devices", "GET /a/b/c/d/e/f/g/h/i/j"]
+        {
+            check(line, "there is no such path in the service's interface or in Ostler's");
+        }
+        check("PATCH /devices/d", "this path takes only GET, PUT, DELETE");
+        check("DELETE /devices", "this path takes only GET, POST");
+        check("POST /devices/d", "this path takes only GET, PUT, DELETE");
+        check("BREW /metrics", "this path takes only GET");
+        check("OPTIONS /twins/d", "this path takes only GET, PATCH, PUT");
+        check("HEAD /twins/d", r#"getTwin GetTwin("d")"#);
+    }
+
+    #[test]
+    fn a_post_may_stand_for_another_verb() {
+        let twin = |method, verb| Route::parse(method, "/twins/d", verb).map(|route| route.endpoint.name);
+        assert_eq!(twin(Method::Post, Some("PATCH")), Ok("patchTwin"));
+        assert_eq!(twin(Method::Post, Some(" patch ")), Ok("patchTwin"));
+        assert_eq!(twin(Method::Get, Some("PATCH")), Ok("getTwin"));
+        assert_eq!(twin(Method::Post, None), Err(RouteError::Verb { allowed: "GET, PATCH, PUT".into() }));
+    }
+
+    proptest! {
+        #[test]
+        fn any_path_is_answered(path in "\\PC*") {
+            let _ = Route::parse(Method::Get, &path, None);
+        }
+
+        #[test]
+        fn any_id_survives_the_path(id in "[A-Za-z0-9:.+%_#*?!(),=@;$'-]{1,128}") {
+            let encoded: String = id.bytes().map(|byte| format!("%{byte:02X}")).collect();
+            let route = parse(&format!("GET /twins/{encoded}")).unwrap();
+            prop_assert_eq!(route.call, Call::GetTwin(EntityId::parse(&id).unwrap()));
+        }
+    }
+}
