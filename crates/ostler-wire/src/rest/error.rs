@@ -5,6 +5,7 @@
 //! Invariant: a code's first three digits are its HTTP status.
 //! Invariant: what [`ErrorBody::write`] writes, [`ErrorReport::parse`] reads back.
 
+use super::fields::Fields;
 use ostler_core::json::{write_string, ObjectWriter, Raw};
 use ostler_core::time::Timestamp;
 use std::borrow::Cow;
@@ -307,11 +308,14 @@ impl ErrorReport {
     /// Reads either form; `None` for a body that is neither.
     pub fn parse(body: &[u8]) -> Option<ErrorReport> {
         let outer = Fields::of(Raw::parse(body).ok()?)?;
-        let Some(message) = outer.text("Message") else { return ErrorReport::from_form_b(&outer) };
+        if outer.get("errorCode").is_some() {
+            return ErrorReport::from_form_b(&outer);
+        }
+        let message = text_of(&outer, "Message")?;
         if let Some(inner) = Raw::parse(message.as_bytes()).ok().and_then(Fields::of) {
             return ErrorReport::from_form_b(&inner);
         }
-        let tracking_id = outer.text("ExceptionMessage").and_then(|text| {
+        let tracking_id = text_of(&outer, "ExceptionMessage").and_then(|text| {
             let id = text.strip_prefix("Tracking ID:")?;
             Some(id.split("-TimeStamp:").next().unwrap_or(id).to_owned())
         });
@@ -324,30 +328,17 @@ impl ErrorReport {
 
     fn from_form_b(fields: &Fields<'_>) -> Option<ErrorReport> {
         let number = fields.get("errorCode")?.as_i64()?;
-        let tracking_id = fields.text("trackingId");
+        let tracking_id = text_of(fields, "trackingId");
         Some(ErrorReport {
             code: u32::try_from(number).ok().and_then(|number| ErrorCode::try_from(number).ok()),
-            message: fields.text("message").unwrap_or_default().into_owned(),
+            message: text_of(fields, "message").unwrap_or_default().into_owned(),
             tracking_id: tracking_id.map(|id| id.split("-TimeStamp:").next().unwrap_or(&id).to_owned()),
         })
     }
 }
 
-/// The members of an error's object.
-struct Fields<'a>(Vec<(Cow<'a, str>, Raw<'a>)>);
-
-impl<'a> Fields<'a> {
-    fn of(json: Raw<'a>) -> Option<Fields<'a>> {
-        json.members().map(Fields)
-    }
-
-    fn get(&self, name: &str) -> Option<Raw<'a>> {
-        self.0.iter().find(|(key, _)| key == name).map(|(_, value)| *value)
-    }
-
-    fn text(&self, name: &str) -> Option<Cow<'a, str>> {
-        self.get(name)?.as_string()
-    }
+fn text_of<'a>(fields: &Fields<'a>, name: &str) -> Option<Cow<'a, str>> {
+    fields.string(name).ok().flatten()
 }
 
 #[cfg(test)]

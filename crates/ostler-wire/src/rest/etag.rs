@@ -25,10 +25,11 @@ impl<'a> IfMatch<'a> {
     }
 }
 
-/// An etag without the dress that a header or a client gives it.
+/// An etag without the dress that a header or a client gives it. `W/` is a weak mark only before a quote: a bare etag in
+/// base64 may begin so.
 pub fn bare(value: &str) -> &str {
     let value = value.trim();
-    let value = value.strip_prefix("W/").unwrap_or(value);
+    let value = value.strip_prefix("W/").filter(|rest| rest.starts_with('"')).unwrap_or(value);
     value.strip_prefix('"').and_then(|inner| inner.strip_suffix('"')).unwrap_or(value)
 }
 

@@ -3,7 +3,16 @@
 //!
 //! Must not know hyper, sockets or the hub: it spells and parses, it never serves.
 
+pub mod bulk;
 pub mod error;
 pub mod etag;
+mod fields;
+pub mod identity;
+pub mod method;
 pub mod query;
 pub mod route;
+#[cfg(test)]
+mod testing;
+pub mod twin;
+
+pub use fields::InvalidBody;

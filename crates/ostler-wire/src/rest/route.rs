@@ -10,6 +10,7 @@
 //! only the verb tells `POST /devices/query` from the device named "query" (service §17).
 
 use super::error::ErrorForm;
+use ostler_core::auth::Rights;
 use ostler_core::id::{DeviceId, EntityId, IdError, ModuleId};
 use percent_encoding::percent_decode_str;
 use std::borrow::Cow;
@@ -84,6 +85,38 @@ pub enum Access {
     AllRights,
 }
 
+impl Access {
+    /// Whether a policy with these rights may call.
+    pub const fn allows(self, rights: Rights) -> bool {
+        match self {
+            Access::Open => true,
+            Access::RegistryRead => rights.contains(Rights::REGISTRY_READ),
+            Access::RegistryWrite => rights.contains(Rights::REGISTRY_WRITE),
+            Access::ServiceConnect => rights.contains(Rights::SERVICE_CONNECT),
+            Access::RegistryReadOrServiceConnect => {
+                rights.contains(Rights::REGISTRY_READ) || rights.contains(Rights::SERVICE_CONNECT)
+            }
+            Access::RegistryWriteOrServiceConnect => {
+                rights.contains(Rights::REGISTRY_WRITE) || rights.contains(Rights::SERVICE_CONNECT)
+            }
+            Access::AllRights => rights.contains(Rights::ALL),
+        }
+    }
+
+    /// What is needed, for people.
+    pub const fn describe(self) -> &'static str {
+        match self {
+            Access::Open => "nothing",
+            Access::RegistryRead => "RegistryRead",
+            Access::RegistryWrite => "RegistryWrite",
+            Access::ServiceConnect => "ServiceConnect",
+            Access::RegistryReadOrServiceConnect => "RegistryRead or ServiceConnect",
+            Access::RegistryWriteOrServiceConnect => "RegistryWrite or ServiceConnect",
+            Access::AllRights => "all rights",
+        }
+    }
+}
+
 /// Whose interface a route belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Surface {
@@ -129,8 +162,8 @@ pub enum Call {
 
     /// Follow what happens in the hub, line by line.
     Events,
-    /// Why an entity is or is not connected.
-    Diagnosis(EntityId),
+    /// Why a device, or the module that the query names, is or is not connected.
+    Diagnosis(DeviceId),
     /// All shared access policies.
     ListPolicies,
     /// One policy.
@@ -355,8 +388,7 @@ pub static ENDPOINTS: &[Endpoint] = &[
 
     // Ostler's own.
     row("events",             Get,    path!("ostler" "v1" "events"), ServiceConnect, Extension, Plain(|| Call::Events)),
-    row("diagnosis",          Get,    path!("ostler" "v1" "devices" (id) "diagnosis"), ServiceConnect, Extension, Entity(Call::Diagnosis)),
-    row("moduleDiagnosis",    Get,    path!("ostler" "v1" "devices" (id) "modules" (mid) "diagnosis"), ServiceConnect, Extension, Entity(Call::Diagnosis)),
+    row("diagnosis",          Get,    path!("ostler" "v1" "devices" (id) "diagnosis"), ServiceConnect, Extension, Device(Call::Diagnosis)),
     row("status",             Get,    path!("ostler" "v1" "status"), ServiceConnect, Extension, Plain(|| Call::Status)),
     row("listPolicies",       Get,    path!("ostler" "v1" "policies"), AllRights, Extension, Plain(|| Call::ListPolicies)),
     row("createPolicy",       Post,   path!("ostler" "v1" "policies"), AllRights, Extension, Plain(|| Call::CreatePolicy)),
@@ -576,6 +608,23 @@ mod tests {
             assert_eq!(slashed.endpoint.name, endpoint.name, "{path}/");
             let shouted = Route::parse(endpoint.method, &path.to_ascii_uppercase(), None).unwrap();
             assert_eq!(shouted.endpoint.name, endpoint.name, "{path} in capitals");
+        }
+    }
+
+    #[test]
+    fn rights() {
+        use Access::*;
+        let may = |access: Access, rights: Rights| access.allows(rights);
+        assert!(may(RegistryRead, Rights::REGISTRY_WRITE) && !may(RegistryWrite, Rights::REGISTRY_READ));
+        assert!(may(RegistryReadOrServiceConnect, Rights::SERVICE_CONNECT));
+        assert!(may(RegistryWriteOrServiceConnect, Rights::SERVICE_CONNECT));
+        assert!(!may(RegistryWriteOrServiceConnect, Rights::REGISTRY_READ));
+        assert!(
+            may(AllRights, Rights::ALL)
+                && !may(AllRights, Rights::REGISTRY_WRITE.union(Rights::SERVICE_CONNECT))
+        );
+        for access in [RegistryRead, RegistryWrite, ServiceConnect, RegistryReadOrServiceConnect, AllRights] {
+            assert!(!may(access, Rights::NONE) && !may(access, Rights::DEVICE_CONNECT), "{access:?}");
         }
     }
 

@@ -1,0 +1,91 @@
+//! Direct methods as JSON for services (service §9).
+//!
+//! Must not know whether anybody answers.
+//!
+//! Invariant: payloads are handed through as the text they came in, both ways.
+
+use super::fields::{Fields, InvalidBody};
+use ostler_core::json::{ObjectWriter, Raw};
+use ostler_core::method::{MethodAnswer, MethodCall};
+
+/// Reads the body of a call. A payload that is absent is `null`; an empty string, which one client sends for none, stays
+/// an empty string. `timeoutInSeconds` is an old spelling of `responseTimeoutInSeconds`.
+///
+/// # Errors
+/// [`InvalidBody`] names the member and the rule.
+pub fn read_call(body: &[u8]) -> Result<MethodCall, InvalidBody> {
+    let fields = Fields::of_body(body)?;
+    let name = fields.text("methodName")?.ok_or_else(|| InvalidBody::missing("methodName"))?;
+    let payload = fields.get("payload").unwrap_or(Raw::NULL);
+    let response_timeout = match fields.integer("responseTimeoutInSeconds")? {
+        None => fields.integer("timeoutInSeconds")?,
+        given => given,
+    };
+    let connect_timeout = fields.integer("connectTimeoutInSeconds")?;
+    MethodCall::new(&name, payload.text(), response_timeout, connect_timeout)
+        .map_err(|error| InvalidBody::argument(error.to_string()))
+}
+
+/// Appends the answer to a call.
+pub fn write_answer(answer: &MethodAnswer, out: &mut Vec<u8>) {
+    let mut object = ObjectWriter::new(out);
+    object.integer("status", answer.status.into()).raw("payload", &answer.payload);
+    object.end();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rest::error::ErrorCode;
+    use std::time::Duration;
+
+    #[test]
+    fn calls() {
+        let call = |body: &str| read_call(body.as_bytes()).unwrap();
+        let full = call(
+            r#"{"methodName":"reboot","payload": {"delay": 1.0} ,"responseTimeoutInSeconds":60,"connectTimeoutInSeconds":5}"#,
+        );
+        assert_eq!(full.name.as_str(), "reboot");
+        assert_eq!(&*full.payload, br#"{"delay": 1.0}"#);
+        assert_eq!(
+            (full.response_timeout, full.connect_timeout),
+            (Duration::from_secs(60), Duration::from_secs(5))
+        );
+        let bare = call(r#"{"methodName":"m"}"#);
+        assert_eq!((&*bare.payload, bare.response_timeout), (&b"null"[..], Duration::from_secs(30)));
+        assert_eq!(&*call(r#"{"methodName":"m","payload":""}"#).payload, b"\"\"");
+        assert_eq!(
+            call(r#"{"methodName":"m","timeoutInSeconds":7}"#).response_timeout,
+            Duration::from_secs(7)
+        );
+    }
+
+    #[test]
+    fn refused_calls() {
+        for (body, code, text) in [
+            ("{}", ErrorCode::ArgumentNull, "methodName is missing"),
+            (r#"{"methodName":""}"#, ErrorCode::ArgumentNull, "methodName is missing"),
+            (r#"{"methodName":5}"#, ErrorCode::DeserializationError, "methodName must be a string"),
+            (
+                r#"{"methodName":"m","responseTimeoutInSeconds":4}"#,
+                ErrorCode::ArgumentInvalid,
+                "responseTimeoutInSeconds is 4, allowed are 5 to 300",
+            ),
+            (
+                r#"{"methodName":"m","connectTimeoutInSeconds":1.5}"#,
+                ErrorCode::DeserializationError,
+                "connectTimeoutInSeconds must be an integer",
+            ),
+        ] {
+            let error = read_call(body.as_bytes()).unwrap_err();
+            assert_eq!((error.code, error.text.as_str()), (code, text), "{body}");
+        }
+    }
+
+    #[test]
+    fn answers() {
+        let mut out = Vec::new();
+        write_answer(&MethodAnswer { status: -1, payload: br#"{"a": 1.0}"#.as_slice().into() }, &mut out);
+        assert_eq!(out, br#"{"status":-1,"payload":{"a": 1.0}}"#);
+    }
+}
