@@ -5,6 +5,7 @@ use super::contender::{self, Contender, Kind};
 use super::scenario::{Drive, Scenario};
 use super::{fleet, start, Bench};
 use anyhow::Result;
+use std::process::{Command, Stdio};
 
 const LOAD_DEVICES: u64 = 1_000;
 
@@ -26,10 +27,10 @@ pub fn all(bench: &Bench, chosen: &[Scenario]) -> Result<()> {
 }
 
 fn loads(bench: &Bench, chosen: &[Scenario]) -> Result<()> {
-    let runs: Vec<(&str, &Vec<(Kind, String)>)> = chosen
+    let runs: Vec<(&Scenario, &Vec<(Kind, String)>)> = chosen
         .iter()
         .filter_map(|scenario| match &scenario.drive {
-            Drive::Load(runs) => Some((scenario.name, runs)),
+            Drive::Load(runs) => Some((scenario, runs)),
             _ => None,
         })
         .collect();
@@ -43,11 +44,13 @@ fn loads(bench: &Bench, chosen: &[Scenario]) -> Result<()> {
         }
     }
     for rep in 0..bench.reps {
-        for (name, runs) in &runs {
+        for (scenario, runs) in &runs {
             for (kind, options) in runs.iter() {
                 if let Some((_, contender)) = up.iter().find(|(other, _)| other == kind) {
                     let window = format!("{options} --warmup 1 --duration {}", bench.duration);
-                    measure(bench, name, *kind, contender, &window, rep)?;
+                    let _pinned =
+                        scenario.pinned.then(|| Pinned::to_last_core(contender.server.pid())).transpose()?;
+                    measure(bench, scenario.name, *kind, contender, &window, rep)?;
                 }
             }
         }
@@ -91,5 +94,35 @@ fn measure(
         Err(error) => {
             bench.record(name, kind.name(), rep, serde_json::json!({ "failed": format!("{error:#}") }))
         }
+    }
+}
+
+/// Keeps a server, and the load generator that we start meanwhile, on one core; undone when dropped.
+struct Pinned {
+    pids: [u32; 2],
+    cores: usize,
+}
+
+impl Pinned {
+    fn to_last_core(server: u32) -> Result<Self> {
+        let cores = std::thread::available_parallelism()?.get();
+        let pinned = Self { pids: [server, std::process::id()], cores };
+        pinned.spread(&(cores - 1).to_string());
+        Ok(pinned)
+    }
+
+    fn spread(&self, cores: &str) {
+        for pid in self.pids {
+            let mut taskset = Command::new("taskset");
+            taskset.args(["--all-tasks", "--pid", "--cpu-list", cores, &pid.to_string()]);
+            // The server may have died meanwhile; the measurement says so.
+            taskset.stdout(Stdio::null()).stderr(Stdio::null()).status().ok();
+        }
+    }
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        self.spread(&format!("0-{}", self.cores - 1));
     }
 }

@@ -53,6 +53,10 @@ pub struct Scenario {
     pub name: &'static str,
     pub about: &'static str,
     pub drive: Drive,
+    /// Server and load generator share one core. With one call in flight nothing overlaps, and the result would
+    /// otherwise depend on where the scheduler puts the two: waking the other core of a virtual machine may cost five
+    /// times the call.
+    pub pinned: bool,
     pub goals: Vec<Goal>,
 }
 
@@ -83,6 +87,7 @@ fn starts() -> Vec<Scenario> {
         name: "start-empty",
         about: "cold start with an empty folder, keys and certificates made, until every listener accepts",
         drive: Drive::StartEmpty,
+        pinned: false,
         goals: vec![at_most(Kind::Hub, "ready_ms", By::Value(100.0), "ms until ready")],
     }]
 }
@@ -102,6 +107,7 @@ fn methods() -> Vec<Scenario> {
             name: "methods-64",
             about: "direct methods REST → device → REST, 64 in flight over 1,000 devices; Mosquitto: request–response",
             drive: Drive::Load(runs),
+            pinned: false,
             goals: vec![
                 rate(Kind::Hub, By::Times(0.7, Figure(Kind::Mock, "ops_per_s"))),
                 rate(Kind::Hub, By::Times(1.0, Figure(Kind::Mosquitto, "ops_per_s"))),
@@ -111,12 +117,14 @@ fn methods() -> Vec<Scenario> {
             name: "methods-64-tls",
             about: "the same with TLS on both legs",
             drive: Drive::Load(each(&[Kind::HubTls, Kind::MockTls], sixty_four)),
+            pinned: false,
             goals: vec![rate(Kind::HubTls, By::Times(0.7, Figure(Kind::MockTls, "ops_per_s")))],
         },
         Scenario {
             name: "methods-1",
-            about: "one direct method at a time",
+            about: "one direct method at a time, both ends on one core",
             drive: Drive::Load(single),
+            pinned: true,
             goals: vec![at_most(
                 Kind::Hub,
                 "lat_us.p50",
@@ -138,6 +146,7 @@ fn devices() -> Vec<Scenario> {
                 &[Kind::Hub, Kind::Mock],
                 "reported --connections 1000 --window 1 --qos 1 --size 48",
             )),
+            pinned: false,
             goals: vec![
                 at_least(
                     Kind::Hub,
@@ -152,12 +161,14 @@ fn devices() -> Vec<Scenario> {
             name: "twin-get",
             about: "twin GET over MQTT from 200 devices, one in flight each",
             drive: Drive::Load(each(&[Kind::Hub, Kind::Mock], "twinget --connections 200")),
+            pinned: false,
             goals: vec![],
         },
         Scenario {
             name: "telemetry",
             about: "QoS 1 telemetry of 256 bytes, 200 connections, 16 in flight each",
             drive: Drive::Load(each(&[Kind::Hub, Kind::Mock, Kind::Mosquitto], telemetry)),
+            pinned: false,
             goals: vec![at_least(
                 Kind::Hub,
                 "ops_per_s",
@@ -169,6 +180,7 @@ fn devices() -> Vec<Scenario> {
             name: "telemetry-tls",
             about: "the same over TLS",
             drive: Drive::Load(each(&[Kind::HubTls, Kind::MockTls, Kind::MosquittoTls], telemetry)),
+            pinned: false,
             goals: vec![],
         },
     ]
@@ -195,6 +207,7 @@ fn connections() -> Vec<Scenario> {
                     (Kind::Accept, hold(plain)),
                 ],
             },
+            pinned: false,
             goals: vec![
                 at_most(
                     Kind::Hub,
@@ -216,6 +229,7 @@ fn connections() -> Vec<Scenario> {
                     (Kind::AcceptTls, hold(tls)),
                 ],
             },
+            pinned: false,
             goals: vec![
                 at_most(
                     Kind::HubTls,
@@ -236,6 +250,7 @@ fn connections() -> Vec<Scenario> {
                     "connect --connections 8000 --hold 1 --settle 0 --src 127.0.1.1 --per-src 10000",
                 ),
             },
+            pinned: false,
             goals: vec![at_least(
                 Kind::HubTls,
                 "connects_per_s",
@@ -255,6 +270,7 @@ fn service() -> Vec<Scenario> {
                 &[Kind::Hub, Kind::Mock],
                 "rest --op get-twin --devices 1000 --concurrency 16",
             )),
+            pinned: false,
             goals: vec![at_least(
                 Kind::Hub,
                 "ops_per_s",
@@ -266,12 +282,14 @@ fn service() -> Vec<Scenario> {
             name: "desired",
             about: "PATCH of desired properties until answered and notified, 16 service connections",
             drive: Drive::Load(each(&[Kind::Hub, Kind::Mock], "desired --devices 1000 --concurrency 16")),
+            pinned: false,
             goals: vec![],
         },
         Scenario {
             name: "fleet",
             about: "bulk registration of a fleet, then 2.5 KB twins, then a restart",
             drive: Drive::Fleet,
+            pinned: false,
             goals: vec![
                 at_least(Kind::Hub, "registered_per_s", By::Value(20_000.0), "devices registered/s"),
                 at_most(Kind::Hub, "rss_mb", By::Value(900.0), "MB of server memory with the whole fleet"),
