@@ -4,6 +4,7 @@
 use super::contender::{self, Contender, Kind};
 use super::scenario::{Drive, Scenario};
 use super::{fleet, start, Bench};
+use crate::process::Server;
 use anyhow::Result;
 use std::process::{Command, Stdio};
 
@@ -18,8 +19,9 @@ pub fn all(bench: &Bench, chosen: &[Scenario]) -> Result<()> {
                 Drive::Load(_) => {}
                 Drive::Fresh { devices, runs } => fresh(bench, scenario.name, *devices, runs, rep)?,
                 Drive::StartEmpty if bench.hub.is_some() => start::empty(bench, scenario.name, rep)?,
+                Drive::Flood(options) if bench.hub.is_some() => flood(bench, scenario.name, options, rep)?,
                 Drive::Fleet if bench.hub.is_some() && rep == 0 => fleet::run(bench, scenario.name)?,
-                Drive::StartEmpty | Drive::Fleet => {}
+                Drive::StartEmpty | Drive::Flood(_) | Drive::Fleet => {}
             }
         }
     }
@@ -65,6 +67,40 @@ fn fresh(bench: &Bench, name: &str, devices: u64, runs: &[(Kind, String)], rep: 
         measure(bench, name, *kind, &contender, options, rep)?;
     }
     Ok(())
+}
+
+/// 100,000 silent connections from 50 addresses; a process can open so many only together with others.
+fn flood(bench: &Bench, name: &str, options: &str, rep: u32) -> Result<()> {
+    const PROCESSES: u32 = 10;
+    let contender = contender::start(bench, Kind::Hub)?;
+    provision(bench, Kind::Hub, &contender, 100)?;
+    let port = contender
+        .reach
+        .split("--mqtt-port ")
+        .nth(1)
+        .and_then(|rest| rest.split(' ').next())
+        .unwrap_or_default();
+    let silent: Vec<Server> = (0..PROCESSES)
+        .map(|i| {
+            let mut command = bench.command(&bench.hubload);
+            command.args([
+                "connect",
+                "--target",
+                "raw",
+                "--mqtt-port",
+                port,
+                "--connections",
+                "10000",
+                "--hold",
+                "60",
+            ]);
+            command.args(["--per-src", "2000", "--src", &format!("127.0.{}.1", i + 2), "--quiet"]);
+            Server::start(&mut command, &bench.work.join("flood.log"))
+        })
+        .collect::<Result<_>>()?;
+    let result = measure(bench, name, Kind::Hub, &contender, options, rep);
+    drop(silent);
+    result
 }
 
 fn provision(bench: &Bench, kind: Kind, contender: &Contender, devices: u64) -> Result<()> {

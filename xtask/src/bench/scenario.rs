@@ -10,6 +10,8 @@ pub enum Drive {
     Load(Vec<(Kind, String)>),
     /// A fresh contender for each run, as memory freed by an earlier one would hide the cost.
     Fresh { devices: u64, runs: Vec<(Kind, String)> },
+    /// 100,000 connections that never sign in, while the load generator runs with these options.
+    Flood(String),
     /// From process start to accepting, with an empty folder.
     StartEmpty,
     /// Registers a fleet, gives it 2.5 KB twins, restarts: rates, memory, time to ready.
@@ -263,6 +265,14 @@ fn connections() -> Vec<Scenario> {
 
 fn service() -> Vec<Scenario> {
     vec![
+        Scenario {
+            name: "flood",
+            about:
+                "100,000 connections that open and say nothing, and direct methods of 100 devices meanwhile",
+            drive: Drive::Flood("methods --devices 100 --concurrency 8 --warmup 1 --duration 10".into()),
+            pinned: false,
+            goals: vec![at_most(Kind::Hub, "errors", By::Value(0.0), "failed calls")],
+        },
         Scenario {
             name: "rest-twin-get",
             about: "GET /twins/{id}, 16 service connections",
