@@ -1,11 +1,24 @@
-//! The `Store` port, its contract suite and its engines.
+//! Where the hub's truth lies: the [`Store`] port, the suite every engine passes, and the embedded
+//! engine.
 //!
-//! Lives here: the trait with domain verbs and compare-and-set, the embedded engine, record formats.
+//! - [`Store`]: domain verbs and compare-and-set; what the hub is written against.
+//! - [`Embedded`]: every record in memory in a compact form, fjall as the durable copy; or no disk.
+//! - `contract` (feature `testing`): the port's meaning as callable tests.
 //!
-//! Must not know: the hub, the wire, the server; how twins merge.
+//! Must not know: hub, wire, server; merge rules; what an allowed change is.
+//!
+//! Invariant: what is read is durable, and what is acknowledged stays (an engine without a disk keeps
+//! both promises until the process ends).
 
+#[cfg(any(test, feature = "testing"))]
+pub mod contract;
+mod embedded;
+mod error;
 mod port;
+mod record;
 
+pub use embedded::{Embedded, Options};
+pub use error::OpenError;
 pub use port::{
     BoxFuture, Change, CommitError, Counts, Expect, Revision, Setting, Store, StoreError, StoreStatus,
 };

@@ -1,0 +1,363 @@
+//! The embedded engine: every record in memory, a log-structured store below it, or nothing below it.
+//!
+//! ```text
+//!   load, list, counts  ──────────────>  model (memory)
+//!   touch  ───────────────────────────>  model, written some seconds later
+//!   commit ──encode──> queue ──> writer ──> disk, one fdatasync a batch ──> model ──> answer
+//! ```
+//!
+//! Must not know: hub, wire; what a change means.
+//!
+//! Invariant: the engine needs no async runtime; its futures can be polled by any.
+
+mod disk;
+mod folder;
+mod journal;
+mod model;
+mod names;
+mod queue;
+mod settings;
+mod status;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use crate::record::header::Head;
+use crate::record::shapes::Shapes;
+use crate::record::{decode, encode};
+use crate::{
+    BoxFuture, Change, CommitError, Counts, Expect, OpenError, Revision, Setting, Store, StoreError,
+    StoreStatus,
+};
+use disk::{Disk, Kind};
+use folder::Folder;
+use model::{Loader, Model};
+use ostler_core::id::{DeviceId, EntityId};
+use ostler_core::record::{Activity, Record};
+use parking_lot::Mutex;
+use queue::Queue;
+use status::Status;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::sync::{oneshot, watch};
+use writer::{Outcomes, Request, View, Write, Writer};
+
+/// How an embedded store behaves; the defaults suit a hub of a million devices on two cores.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Bytes of changes that may wait for the writer before `commit` waits itself.
+    pub queue_bytes: u32,
+    /// How long activity times may stay in memory only.
+    pub activity_every: Duration,
+    /// Free bytes of the disk below which changes are refused. The engine needs some room to merge
+    /// its files even when nothing is added.
+    pub reserve_bytes: u64,
+    /// Bytes of the engine's table in memory before it becomes a file.
+    pub memtable_bytes: u64,
+    /// Bytes of the engine's journals; bounds how long opening takes after a crash. At least 64 MiB.
+    pub journal_bytes: u64,
+    /// Threads that write and merge the engine's files.
+    pub workers: usize,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            queue_bytes: 32 * 1024 * 1024,
+            activity_every: Duration::from_secs(2),
+            reserve_bytes: 256 * 1024 * 1024,
+            memtable_bytes: 16 * 1024 * 1024,
+            journal_bytes: 128 * 1024 * 1024,
+            workers: 1,
+        }
+    }
+}
+
+/// See the module documentation.
+pub struct Embedded {
+    model: Arc<Model>,
+    shapes: Arc<Shapes>,
+    queue: Arc<Queue<Request>>,
+    status: Arc<Status>,
+    sizes: disk::Sizes,
+    writer: Mutex<Option<JoinHandle<()>>>,
+    /// Ends when the writer thread has let go of everything.
+    ended: watch::Receiver<()>,
+}
+
+impl Embedded {
+    /// Opens the store in a folder, or makes one.
+    ///
+    /// # Errors
+    /// [`OpenError`] says what is wrong with the folder and what to do.
+    pub fn open(path: &Path, options: &Options) -> Result<Embedded, OpenError> {
+        let folder = Folder::open(path)?;
+        let sizes = options.sizes();
+        let disk = Disk::open(&folder.engine(), sizes)?;
+        folder.mark()?;
+        let shapes = Shapes::default();
+        let (model, last) = load(&disk, &shapes)?;
+        Ok(Embedded::start(model, shapes, Some((folder, disk)), last, options))
+    }
+
+    /// A store without a disk: the same engine, gone with the process.
+    pub fn in_memory() -> Embedded {
+        let options = Options::default();
+        Embedded::start(Model::new(), Shapes::default(), None, 0, &options)
+    }
+
+    fn start(
+        model: Model,
+        shapes: Shapes,
+        disk: Option<(Folder, Disk)>,
+        last: Revision,
+        options: &Options,
+    ) -> Embedded {
+        let (model, shapes) = (Arc::new(model), Arc::new(shapes));
+        let queue = Arc::new(Queue::new(options.queue_bytes));
+        let status = Arc::new(Status::default());
+        let (folder, disk) = disk.unzip();
+        let (running, ended) = watch::channel(());
+        let writer = Writer {
+            model: model.clone(),
+            shapes: shapes.clone(),
+            queue: queue.clone(),
+            disk,
+            revision: last,
+            activity_every: options.activity_every,
+            reserve: options.reserve_bytes,
+            broken: None,
+            status: status.clone(),
+        };
+        let run = move || {
+            // The folder's lock goes last, after the engine has let go of its files.
+            let _held = (running, folder);
+            writer.run();
+        };
+        let thread = std::thread::Builder::new().name("ostler-store".into()).spawn(run);
+        let thread = thread.expect("a process that is starting can make one more thread");
+        let writer = Mutex::new(Some(thread));
+        Embedded { model, shapes, queue, status, sizes: options.sizes(), writer, ended }
+    }
+
+    fn get(&self, id: &str) -> Result<Option<Record>, StoreError> {
+        let shapes = self.shapes.read();
+        let damaged = |reason| StoreError::Corrupt { id: id.into(), reason };
+        match self.model.read(id, |bytes| decode(bytes, &shapes)) {
+            Some(record) => record.map(Some).map_err(|damage| damaged(damage.to_string())),
+            None => self.model.damage(id).map_or(Ok(None), |reason| Err(damaged(reason))),
+        }
+    }
+
+    /// The records of these ids; those deleted meanwhile are left out.
+    fn get_all(&self, ids: &[String]) -> Result<Vec<Record>, StoreError> {
+        ids.iter().filter_map(|id| self.get(id).transpose()).collect()
+    }
+
+    async fn write(&self, writes: Vec<Write>) -> Outcomes {
+        let count = writes.len();
+        let closed = || vec![Err(CommitError::Store(StoreError::Closed)); count];
+        let bytes = writes.iter().map(Write::bytes).sum();
+        let Ok(room) = self.queue.reserve(bytes).await else { return closed() };
+        let (answer, outcome) = oneshot::channel();
+        if self.queue.push(Request::Commit { writes, answer, room }).is_err() {
+            return closed();
+        }
+        outcome.await.unwrap_or_else(|_| closed())
+    }
+
+    async fn view(&self) -> Result<View, StoreError> {
+        let (answer, view) = oneshot::channel();
+        self.queue.push(Request::Snapshot { answer }).map_err(|_| StoreError::Closed)?;
+        view.await.map_err(|_| StoreError::Closed)?
+    }
+
+    fn encode(&self, change: Change) -> Write {
+        match change {
+            Change::Put { record, expect } => Write::Put {
+                bytes: encode(&record, &self.shapes),
+                id: record.id.as_str().into(),
+                device: record.id.is_module().then(|| record.id.device().into()),
+                expect,
+            },
+            Change::DeleteDevice { id, expect } => {
+                Write::Delete { id: id.as_str().into(), is_device: true, expect }
+            }
+            Change::DeleteModule { device, module, expect } => {
+                Write::Delete { id: format!("{device}/{module}").into(), is_device: false, expect }
+            }
+        }
+    }
+}
+
+impl Store for Embedded {
+    fn load<'a>(&'a self, id: &'a EntityId) -> BoxFuture<'a, Result<Option<Record>, StoreError>> {
+        Box::pin(std::future::ready(self.get(id.as_str())))
+    }
+
+    fn commit(&self, changes: Vec<Change>) -> BoxFuture<'_, Vec<Result<Revision, CommitError>>> {
+        let writes = changes.into_iter().map(|change| self.encode(change)).collect();
+        Box::pin(self.write(writes))
+    }
+
+    fn list_devices<'a>(
+        &'a self,
+        after: Option<&'a DeviceId>,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<Record>, StoreError>> {
+        let ids = self.model.devices_above(after.map(DeviceId::as_str), limit);
+        Box::pin(std::future::ready(self.get_all(&ids)))
+    }
+
+    fn list_modules<'a>(&'a self, device: &'a DeviceId) -> BoxFuture<'a, Result<Vec<Record>, StoreError>> {
+        let ids = self.model.modules_of(device.as_str());
+        Box::pin(std::future::ready(self.get_all(&ids)))
+    }
+
+    fn counts(&self) -> Counts {
+        self.model.counts()
+    }
+
+    fn touch(&self, id: &EntityId, activity: Activity) {
+        self.model.touch(id.as_str(), activity);
+    }
+
+    fn setting<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<Setting>, StoreError>> {
+        Box::pin(std::future::ready(Ok(self.model.setting(name))))
+    }
+
+    fn put_setting<'a>(
+        &'a self,
+        name: &'a str,
+        value: Vec<u8>,
+        expect: Expect,
+    ) -> BoxFuture<'a, Result<Revision, CommitError>> {
+        Box::pin(async move {
+            let outcomes = self.write(vec![Write::Setting { name: name.into(), value, expect }]).await;
+            outcomes.into_iter().next().unwrap_or(Err(CommitError::Store(StoreError::Closed)))
+        })
+    }
+
+    fn backup<'a>(
+        &'a self,
+        to: &'a Path,
+        progress: &'a (dyn Fn(u64, u64) + Send + Sync),
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(async move {
+            let view = self.view().await?;
+            let Counts { devices, modules, .. } = self.counts();
+            let progress = |done| progress(done, done.max(devices + modules));
+            copy(view, to, self.sizes, &progress).map_err(|error| StoreError::Unavailable(error.to_string()))
+        })
+    }
+
+    fn status(&self) -> StoreStatus {
+        StoreStatus {
+            waiting: self.queue.len() as u64,
+            memory_bytes: self.model.bytes(),
+            ..self.status.now()
+        }
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        self.queue.close();
+        let mut ended = self.ended.clone();
+        Box::pin(async move {
+            // Nothing is ever sent: this returns when the writer is gone.
+            let _ = ended.changed().await;
+        })
+    }
+}
+
+impl Drop for Embedded {
+    fn drop(&mut self) {
+        self.queue.close();
+        if let Some(thread) = self.writer.lock().take() {
+            if thread.join().is_err() {
+                tracing::error!("the store's writer thread panicked");
+            }
+        }
+    }
+}
+
+impl Options {
+    fn sizes(&self) -> disk::Sizes {
+        disk::Sizes {
+            memtable: self.memtable_bytes,
+            journals: self.journal_bytes.max(disk::LEAST_JOURNALS),
+            workers: self.workers.max(1),
+        }
+    }
+}
+
+/// Fills the memory from the disk; also the highest revision found.
+fn load(disk: &Disk, shapes: &Shapes) -> Result<(Model, Revision), OpenError> {
+    let mut loader = Loader::new();
+    let mut last = 0;
+    let mut broken = None;
+    disk.scan(|kind, name, value| match kind {
+        Kind::Record => match Head::parse(value).map(|head| (head.revision(), head.id_as_bytes() == name)) {
+            Ok((revision, true)) => {
+                last = last.max(revision);
+                loader.add(value.into());
+            }
+            Ok((_, false)) => loader.add_damaged(&text(name), "it is stored under another id".into()),
+            Err(damage) => loader.add_damaged(&text(name), damage.to_string()),
+        },
+        Kind::Setting => match settings::decode(value) {
+            Ok(setting) => {
+                last = last.max(setting.revision);
+                loader.add_setting(&text(name), setting);
+            }
+            Err(damage) => broken = Some((format!("the setting {}", text(name)), damage)),
+        },
+        Kind::Shape => {
+            let number = <[u8; 4]>::try_from(name).map(u32::from_be_bytes).unwrap_or(u32::MAX);
+            if let Err(damage) = shapes.load(number, value) {
+                broken = Some((format!("the shape {number}"), damage));
+            }
+        }
+    })?;
+    if let Some((what, damage)) = broken {
+        return Err(OpenError::Damaged { path: disk.folder().into(), what, reason: damage.to_string() });
+    }
+    let model = loader.build();
+    for (id, reason) in model.damaged() {
+        tracing::error!(id, reason, "a stored record is damaged and will not be served");
+    }
+    Ok((model, last))
+}
+
+/// Every entry of a store without a disk, in key order.
+fn entries(model: &Model, shapes: &Shapes) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let mut entries = Vec::new();
+    for (number, bytes) in shapes.entries() {
+        entries.push((disk::key(Kind::Shape, &number.to_be_bytes()), bytes));
+    }
+    for (name, setting) in model.settings() {
+        entries.push((disk::key(Kind::Setting, name.as_bytes()), settings::encode(&setting)));
+    }
+    let records = model.records().into_iter();
+    entries
+        .extend(records.map(|bytes| (disk::key(Kind::Record, Head::trusted(&bytes).id_as_bytes()), bytes)));
+    entries.sort();
+    entries
+}
+
+fn copy(view: View, to: &Path, sizes: disk::Sizes, progress: &dyn Fn(u64)) -> Result<(), OpenError> {
+    let folder = Folder::create(to)?;
+    match view {
+        View::Disk(snapshot) => snapshot.copy_to(&folder.engine(), sizes, progress)?,
+        View::Memory(entries) => {
+            disk::write_new(&folder.engine(), sizes, entries.into_iter().map(Ok), progress)?
+        }
+    };
+    // Without its format file the copy is not a store: a backup that was cut short is never opened.
+    folder.mark()
+}
+
+fn text(name: &[u8]) -> String {
+    String::from_utf8_lossy(name).into_owned()
+}

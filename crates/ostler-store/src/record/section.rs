@@ -1,0 +1,302 @@
+//! The stored form of a twin's section.
+//!
+//! ```text
+//!   version        varint
+//!   stamps         varint count, at least 1; the first is the section's own:
+//!                    version   varint, signed: section version - stamp version
+//!                    time      first: varint, signed, ticks; others: first time - this time
+//!   members        as an object
+//!
+//!   object         varint shape + 1, or 0 and then: varint count, each key as a text
+//!                  then for each key: stamp (index into the table, varint; absent inside arrays), value
+//!   value          one byte, then what it asks for:
+//!     00 false   01 true   02 null
+//!     03 text, its length as a varint        04 number by its text, its length as a varint
+//!     05 integer, varint, signed             06 array: varint count, values
+//!     07 object
+//!     10-1F decimal with 0 to 15 digits behind the point: its digits as a varint, signed
+//!     40-7F the integers 0 to 63             80-FF text of 0 to 127 bytes
+//! ```
+//!
+//! Must not know: limits and merge rules.
+//!
+//! Invariant: a number comes back with the text it had.
+
+use super::header::Damage;
+use super::shapes::{Known, Shapes};
+use super::varint::{self, Reader};
+use ostler_core::json::{Key, Number, Object, Value};
+use ostler_core::time::Timestamp;
+use ostler_core::twin::{Member, Node, Section, Stamp};
+
+const FALSE: u8 = 0x00;
+const TRUE: u8 = 0x01;
+const NULL: u8 = 0x02;
+const TEXT: u8 = 0x03;
+const NUMBER: u8 = 0x04;
+const INTEGER: u8 = 0x05;
+const ARRAY: u8 = 0x06;
+const OBJECT: u8 = 0x07;
+const DECIMAL: u8 = 0x10;
+const MOST_DECIMALS: usize = 15;
+const SMALL_INTEGER: u8 = 0x40;
+const SHORT_TEXT: u8 = 0x80;
+
+/// How deep a stored value may nest; what comes in is bounded far below.
+const MOST_DEPTH: usize = 128;
+/// How far back an equal stamp is looked for; one further back is stored again.
+const STAMPS_BACK: usize = 16;
+
+pub(super) fn write(section: &Section, shapes: &Shapes, out: &mut Vec<u8>) {
+    let mut stamps = vec![section.stamp];
+    let mut members = Vec::with_capacity(256);
+    write_members(&section.members, shapes, &mut stamps, &mut members);
+    varint::write(section.version, out);
+    varint::write(stamps.len() as u64, out);
+    let mut base = 0i64;
+    for stamp in stamps {
+        let ticks = stamp.updated.ticks();
+        varint::write_signed(section.version.wrapping_sub(stamp.version) as i64, out);
+        varint::write_signed(if base == 0 { ticks } else { base.wrapping_sub(ticks) }, out);
+        if base == 0 {
+            base = ticks;
+        }
+    }
+    out.extend_from_slice(&members);
+}
+
+fn write_members(members: &[Member], shapes: &Shapes, stamps: &mut Vec<Stamp>, out: &mut Vec<u8>) {
+    write_keys(members.iter().map(|member| &member.key), shapes, out);
+    for member in members {
+        let place = stamps.iter().rev().take(STAMPS_BACK).position(|stamp| *stamp == member.stamp);
+        let index = place.map_or(stamps.len(), |back| stamps.len() - 1 - back);
+        if place.is_none() {
+            stamps.push(member.stamp);
+        }
+        varint::write(index as u64, out);
+        match &member.node {
+            Node::Bool(value) => out.push(if *value { TRUE } else { FALSE }),
+            Node::Number(number) => write_number(number, out),
+            Node::String(text) => write_string(text, out),
+            Node::Array(elements) => write_array(elements, shapes, out),
+            Node::Object(members) => {
+                out.push(OBJECT);
+                write_members(members, shapes, stamps, out);
+            }
+        }
+    }
+}
+
+fn write_value(value: &Value, shapes: &Shapes, out: &mut Vec<u8>) {
+    match value {
+        Value::Null => out.push(NULL),
+        Value::Bool(value) => out.push(if *value { TRUE } else { FALSE }),
+        Value::Number(number) => write_number(number, out),
+        Value::String(text) => write_string(text, out),
+        Value::Array(elements) => write_array(elements, shapes, out),
+        Value::Object(object) => {
+            out.push(OBJECT);
+            let keys: Vec<&Key> = object.iter().map(|(key, _)| key).collect();
+            write_keys(keys.into_iter(), shapes, out);
+            for (_, value) in object.iter() {
+                write_value(value, shapes, out);
+            }
+        }
+    }
+}
+
+fn write_array(elements: &[Value], shapes: &Shapes, out: &mut Vec<u8>) {
+    out.push(ARRAY);
+    varint::write(elements.len() as u64, out);
+    for element in elements {
+        write_value(element, shapes, out);
+    }
+}
+
+fn write_keys<'k>(keys: impl ExactSizeIterator<Item = &'k Key> + Clone, shapes: &Shapes, out: &mut Vec<u8>) {
+    if let Some(shape) = shapes.intern(keys.clone()) {
+        varint::write(u64::from(shape) + 1, out);
+        return;
+    }
+    varint::write(0, out);
+    varint::write(keys.len() as u64, out);
+    for key in keys {
+        varint::write_text(key, out);
+    }
+}
+
+fn write_string(text: &str, out: &mut Vec<u8>) {
+    match u8::try_from(text.len()) {
+        Ok(short) if short < SHORT_TEXT => {
+            out.push(SHORT_TEXT | short);
+            out.extend_from_slice(text.as_bytes());
+        }
+        _ => {
+            out.push(TEXT);
+            varint::write_text(text, out);
+        }
+    }
+}
+
+fn write_number(number: &Number, out: &mut Vec<u8>) {
+    let text = number.text();
+    match number.as_i64() {
+        Some(small @ 0..=63) if text.as_bytes()[0] != b'-' => out.push(SMALL_INTEGER | small as u8),
+        Some(integer) if text != "-0" => {
+            out.push(INTEGER);
+            varint::write_signed(integer, out);
+        }
+        _ => match decimal(&text) {
+            Some((digits, behind)) => {
+                out.push(DECIMAL | behind);
+                varint::write_signed(digits, out);
+            }
+            None => {
+                out.push(NUMBER);
+                varint::write_text(&text, out);
+            }
+        },
+    }
+}
+
+/// `-12.50` as `(-1250, 2)`, if that says all.
+fn decimal(text: &str) -> Option<(i64, u8)> {
+    let (whole, fraction) = text.split_once('.')?;
+    let behind = u8::try_from(fraction.len()).ok().filter(|behind| usize::from(*behind) <= MOST_DECIMALS)?;
+    let digits = format!("{whole}{fraction}").parse().ok()?;
+    (decimal_text(digits, behind) == text).then_some((digits, behind))
+}
+
+fn decimal_text(digits: i64, behind: u8) -> String {
+    let width = usize::from(behind) + 1;
+    let mut text = format!("{:0width$}", digits.unsigned_abs());
+    text.insert(text.len() - usize::from(behind), '.');
+    if digits < 0 {
+        text.insert(0, '-');
+    }
+    text
+}
+
+pub(super) fn read(bytes: &[u8], shapes: &Known) -> Result<Section, Damage> {
+    let mut reader = Reader(bytes);
+    let version = reader.number()?;
+    let count = reader.length()?;
+    let mut stamps = Vec::with_capacity(count);
+    let mut base = 0i64;
+    for _ in 0..count {
+        let stamp_version = version.wrapping_sub(reader.signed()? as u64);
+        let ticks = reader.signed()?;
+        let ticks = if base == 0 { ticks } else { base.wrapping_sub(ticks) };
+        if base == 0 {
+            base = ticks;
+        }
+        stamps.push(Stamp { updated: Timestamp::from_ticks(ticks), version: stamp_version });
+    }
+    let stamp = *stamps.first().ok_or(Damage::Malformed("a section has no stamp"))?;
+    let mut decoder = Decoder { reader, stamps: &stamps, shapes };
+    let members = decoder.members(0)?;
+    decoder.reader.finish()?;
+    Ok(Section { version, stamp, members })
+}
+
+struct Decoder<'a> {
+    reader: Reader<'a>,
+    stamps: &'a [Stamp],
+    shapes: &'a Known,
+}
+
+impl<'a> Decoder<'a> {
+    fn members(&mut self, depth: usize) -> Result<Vec<Member>, Damage> {
+        check_depth(depth)?;
+        match self.shape()? {
+            Some(keys) => keys.iter().map(|key| self.member(key.clone(), depth)).collect(),
+            None => {
+                let keys = self.inline_keys()?;
+                keys.into_iter().map(|key| self.member(key, depth)).collect()
+            }
+        }
+    }
+
+    fn member(&mut self, key: Key, depth: usize) -> Result<Member, Damage> {
+        let index = usize::try_from(self.reader.number()?).unwrap_or(usize::MAX);
+        let stamp = *self.stamps.get(index).ok_or(Damage::Malformed("a stamp is missing"))?;
+        let node = match self.reader.byte()? {
+            FALSE => Node::Bool(false),
+            TRUE => Node::Bool(true),
+            ARRAY => Node::Array(self.array(depth)?),
+            OBJECT => Node::Object(self.members(depth + 1)?),
+            tag => match self.scalar(tag)? {
+                Value::Number(number) => Node::Number(number),
+                Value::String(text) => Node::String(text),
+                _ => return Err(Damage::Malformed("a property is null")),
+            },
+        };
+        Ok(Member { key, stamp, node })
+    }
+
+    fn value(&mut self, depth: usize) -> Result<Value, Damage> {
+        check_depth(depth)?;
+        Ok(match self.reader.byte()? {
+            FALSE => Value::Bool(false),
+            TRUE => Value::Bool(true),
+            ARRAY => Value::Array(self.array(depth)?),
+            OBJECT => Value::Object(self.object(depth)?),
+            tag => self.scalar(tag)?,
+        })
+    }
+
+    fn array(&mut self, depth: usize) -> Result<Vec<Value>, Damage> {
+        let count = self.reader.length()?;
+        (0..count).map(|_| self.value(depth + 1)).collect()
+    }
+
+    fn object(&mut self, depth: usize) -> Result<Object, Damage> {
+        match self.shape()? {
+            Some(keys) => keys.iter().map(|key| Ok((key.clone(), self.value(depth + 1)?))).collect(),
+            None => {
+                let keys = self.inline_keys()?;
+                keys.into_iter().map(|key| Ok((key, self.value(depth + 1)?))).collect()
+            }
+        }
+    }
+
+    /// The keys of the object that follows; `None` if it carries them itself.
+    fn shape(&mut self) -> Result<Option<&'a [Key]>, Damage> {
+        let shapes = self.shapes;
+        match self.reader.number()?.checked_sub(1) {
+            None => Ok(None),
+            Some(number) => shapes.keys(number).map(|keys| Some(&**keys)),
+        }
+    }
+
+    fn inline_keys(&mut self) -> Result<Vec<Key>, Damage> {
+        let count = self.reader.length()?;
+        (0..count).map(|_| self.reader.text().map(Key::from)).collect()
+    }
+
+    fn scalar(&mut self, tag: u8) -> Result<Value, Damage> {
+        Ok(match tag {
+            NULL => Value::Null,
+            TEXT => Value::String(self.reader.text()?.into()),
+            NUMBER => {
+                let number = Number::parse(self.reader.text()?);
+                Value::Number(number.ok_or(Damage::Malformed("a number is not one"))?)
+            }
+            INTEGER => Value::Number(self.reader.signed()?.into()),
+            DECIMAL..SMALL_INTEGER if usize::from(tag - DECIMAL) <= MOST_DECIMALS => {
+                let text = decimal_text(self.reader.signed()?, tag - DECIMAL);
+                Value::Number(Number::parse(&text).ok_or(Damage::Malformed("a decimal is not one"))?)
+            }
+            SMALL_INTEGER..SHORT_TEXT => Value::Number(i64::from(tag - SMALL_INTEGER).into()),
+            SHORT_TEXT.. => Value::String(self.reader.text_of(usize::from(tag - SHORT_TEXT))?.into()),
+            _ => return Err(Damage::Malformed("a value of an unknown kind")),
+        })
+    }
+}
+
+fn check_depth(depth: usize) -> Result<(), Damage> {
+    if depth > MOST_DEPTH {
+        return Err(Damage::Malformed("values nest too deep"));
+    }
+    Ok(())
+}
