@@ -1,1 +1,29 @@
-//! Placeholder.
+//! The operations of the hub: registry, twins, methods, device sessions, policies.
+//!
+//! A front end takes a request apart, calls one function here and writes down what comes back. Each
+//! write loads a record, lets `ostler-core` decide, commits if the record is unchanged, and only then
+//! tells whoever is connected.
+//!
+//! Must not know: how anything is spelled on a wire; which engine stands behind the store.
+//!
+//! Invariant: nothing is told before it is durable.
+//!
+//! Invariant: an operation acts for a principal that was signed in or authorised before.
+
+pub mod access;
+pub mod bus;
+pub mod diagnosis;
+mod error;
+pub mod events;
+mod hub;
+mod methods;
+pub mod policies;
+mod recent;
+pub mod registry;
+pub mod session;
+pub mod stats;
+mod twins;
+
+pub use error::Error;
+pub use hub::{Hub, Options, View};
+pub use registry::IfMatch;

@@ -1,0 +1,253 @@
+//! The hub: what its operations share.
+//!
+//! Invariant: a write is load, decide, commit-if-unchanged; a lost race is decided again on what is
+//! there now, a bounded number of times.
+
+use crate::access::Access;
+use crate::bus::{Bus, LocalBus};
+use crate::error::Error;
+use crate::events::{about, EventKind, Events};
+use crate::policies::Policies;
+use crate::recent::Recent;
+use crate::session::{EndReason, SessionState};
+use crate::stats::Stats;
+use ostler_core::id::EntityId;
+use ostler_core::identity::FreshSecrets;
+use ostler_core::record::{Activity, Record};
+use ostler_core::time::Timestamp;
+use ostler_store::{Change, CommitError, Expect, Store};
+use parking_lot::Mutex;
+use ring::rand::{SecureRandom, SystemRandom};
+use std::hash::BuildHasher;
+use std::sync::atomic::AtomicU64;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// How often a change is decided again before the caller is told that the record is contended.
+const COMMIT_TRIES: usize = 100;
+/// Entities whose last disconnect is remembered.
+const REMEMBERED_ENDS: usize = 10_000;
+/// Locks that keep notifications of one twin in the order of their versions.
+const NOTIFY_LOCKS: usize = 1024;
+
+/// What a hub is made with.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The names under which clients may know this hub; compared without regard to case.
+    pub host_names: Vec<String>,
+    /// How far clocks may be off before a token counts as expired, in seconds (device §1.4).
+    pub skew_secs: i64,
+    /// Devices and modules that may be registered.
+    pub max_identities: u64,
+    /// Failed sign-ins of one address that are answered in full before it is held back: at once, and
+    /// then per second.
+    pub sign_in_failures: (u32, u32),
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            host_names: vec!["localhost".into()],
+            skew_secs: 300,
+            max_identities: ostler_core::limits::IDENTITIES as u64,
+            sign_in_failures: (50, 5),
+        }
+    }
+}
+
+/// A device or module as a back end sees it: the record, and whether it is connected.
+#[derive(Clone, Debug, PartialEq)]
+pub struct View {
+    /// What is stored; the activity is the live one when connected.
+    pub record: Record,
+    /// Whether it is connected now.
+    pub connected: bool,
+}
+
+/// How a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// When.
+    pub at: Timestamp,
+    /// Why.
+    pub reason: EndReason,
+}
+
+/// All operations, shared by every front end.
+pub struct Hub {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) bus: Arc<LocalBus>,
+    pub(crate) policies: Policies,
+    pub(crate) access: Access,
+    pub(crate) options: Options,
+    pub(crate) epochs: AtomicU64,
+    pub(crate) ends: Mutex<Recent<EntityId, Ended>>,
+    notify_order: Box<[tokio::sync::Mutex<()>]>,
+    hasher: foldhash::fast::RandomState,
+    events: Events,
+    stats: Stats,
+    random: SystemRandom,
+}
+
+impl std::fmt::Debug for Hub {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Hub").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+impl Hub {
+    /// Opens a hub over a store; makes the built-in policies when there are none yet.
+    ///
+    /// # Errors
+    /// When the store cannot be read or written.
+    pub async fn open(store: Arc<dyn Store>, options: Options) -> Result<Arc<Hub>, Error> {
+        let random = SystemRandom::new();
+        let policies = Policies::load(store.as_ref(), &random).await?;
+        Ok(Arc::new(Hub {
+            store,
+            bus: Arc::default(),
+            policies,
+            access: Access::new(options.sign_in_failures),
+            options,
+            epochs: AtomicU64::new(1),
+            ends: Mutex::new(Recent::new(REMEMBERED_ENDS)),
+            notify_order: (0..NOTIFY_LOCKS).map(|_| tokio::sync::Mutex::default()).collect(),
+            hasher: foldhash::fast::RandomState::default(),
+            events: Events::default(),
+            stats: Stats::default(),
+            random,
+        }))
+    }
+
+    /// The time, from the machine's clock.
+    pub fn now(&self) -> Timestamp {
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Timestamp::from_ticks(i64::try_from(since_epoch.as_nanos() / 100).unwrap_or(i64::MAX))
+    }
+
+    /// The live stream.
+    pub fn events(&self) -> &Events {
+        &self.events
+    }
+
+    /// What happened since the start.
+    pub fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// The store, for health and backups.
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    /// What the hub was made with.
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// How many devices and modules are connected.
+    pub fn connected_count(&self) -> usize {
+        self.bus.sessions.count()
+    }
+
+    /// Whether a name is one of this hub's.
+    pub fn is_host(&self, name: &str) -> bool {
+        self.options.host_names.iter().any(|own| own.eq_ignore_ascii_case(name))
+    }
+
+    /// Asks every connection to end, because the hub stops.
+    pub fn end_all_sessions(&self) {
+        self.bus.sessions.for_each(|session| session.end(EndReason::Draining));
+    }
+
+    pub(crate) fn tell(&self, id: &EntityId, news: crate::bus::Tell) {
+        self.bus.tell(id, news);
+    }
+
+    pub(crate) fn fresh_secrets(&self) -> Result<FreshSecrets, Error> {
+        let mut bytes = [0u8; 68];
+        fill_random(&self.random, &mut bytes)?;
+        let part = |from: usize| -> [u8; 32] { std::array::from_fn(|i| bytes[from + i]) };
+        let etag_start = u32::from_be_bytes(std::array::from_fn(|i| bytes[64 + i]));
+        Ok(FreshSecrets { primary: part(0), secondary: part(32), etag_start })
+    }
+
+    pub(crate) fn random(&self) -> &SystemRandom {
+        &self.random
+    }
+
+    /// The record of an entity.
+    pub(crate) async fn load(&self, id: &EntityId) -> Result<Record, Error> {
+        self.store.load(id).await?.ok_or_else(|| Error::not_found(id))
+    }
+
+    /// Changes a record: `decide` may run several times and must not have effects of its own. It
+    /// returns `None` in place of a record when nothing needs to be written.
+    pub(crate) async fn change<T>(
+        &self,
+        id: &EntityId,
+        mut decide: impl FnMut(Record) -> Result<(Option<Record>, T), Error>,
+    ) -> Result<T, Error> {
+        for _ in 0..COMMIT_TRIES {
+            let record = self.load(id).await?;
+            let expect = Expect::Revision(record.revision);
+            let (record, result) = decide(record)?;
+            let Some(record) = record else { return Ok(result) };
+            match self.commit_one(Change::Put { record: Box::new(record), expect }).await {
+                Ok(()) => return Ok(result),
+                Err(CommitError::Conflict) => self.stats.commit_retries.add(1),
+                Err(error) => return Err(Error::commit(id, error)),
+            }
+        }
+        Err(Error::Contended)
+    }
+
+    pub(crate) async fn commit_one(&self, change: Change) -> Result<(), CommitError> {
+        let outcome = self.store.commit(vec![change]).await.pop();
+        outcome.map_or_else(
+            || Err(CommitError::Store(ostler_store::StoreError::Closed)),
+            |outcome| outcome.map(drop),
+        )
+    }
+
+    /// Holds back other changes of these twins' desired properties until this one was told.
+    pub(crate) async fn notify_in_order<'a>(
+        &self,
+        ids: impl Iterator<Item = &'a EntityId>,
+    ) -> Vec<tokio::sync::MutexGuard<'_, ()>> {
+        let place = |id| usize::try_from(self.hasher.hash_one(id) >> 32).unwrap_or(0) % NOTIFY_LOCKS;
+        // Always in ascending order, so that two requests never wait for each other.
+        let places: std::collections::BTreeSet<usize> = ids.map(place).collect();
+        let mut guards = Vec::with_capacity(places.len());
+        for place in places {
+            guards.push(self.notify_order[place].lock().await);
+        }
+        guards
+    }
+
+    /// A record as a back end sees it.
+    pub(crate) fn view(&self, mut record: Record) -> View {
+        let session = self.bus.sessions.get(&record.id);
+        if let Some(session) = &session {
+            record.activity = session.activity();
+        }
+        View { connected: session.is_some(), record }
+    }
+
+    /// Takes a connection out of the table and notes how it ended.
+    pub(crate) fn detach(&self, state: &SessionState, reason: EndReason) {
+        let now = self.now();
+        if self.bus.sessions.remove(state) {
+            let last_activity = state.activity().last_activity;
+            self.store.touch(state.id(), Activity { connection_updated: now, last_activity });
+            self.ends.lock().note(state.id().clone(), Ended { at: now, reason });
+        }
+        self.events.emit(|| about(state.id(), now, EventKind::Disconnected { reason }));
+    }
+}
+
+pub(crate) fn fill_random(random: &SystemRandom, bytes: &mut [u8]) -> Result<(), Error> {
+    random.fill(bytes).map_err(|_| {
+        Error::Store(ostler_store::StoreError::Unavailable("the system gives no random numbers".into()))
+    })
+}

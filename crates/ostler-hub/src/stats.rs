@@ -1,0 +1,54 @@
+//! Counters that the hub keeps about itself. Front ends print them.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// One more.
+    pub fn add(&self, count: u64) {
+        self.0.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// The count so far.
+    pub fn count(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What happened since the start.
+#[derive(Debug, Default)]
+pub struct Stats {
+    /// Devices and modules that signed in.
+    pub sign_ins: Counter,
+    /// Sign-ins that were refused, of devices and back ends.
+    pub sign_in_failures: Counter,
+    /// Connections closed because the same identity connected again.
+    pub takeovers: Counter,
+    /// Method calls asked for.
+    pub method_calls: Counter,
+    /// Method calls that a device answered.
+    pub method_answers: Counter,
+    /// Method calls that no device took.
+    pub method_offline: Counter,
+    /// Method calls whose answer did not come in time.
+    pub method_timeouts: Counter,
+    /// Answers to calls that nobody waits for any more.
+    pub method_late_answers: Counter,
+    /// Reported-property changes committed.
+    pub reported_changes: Counter,
+    /// Changes of tags and desired properties committed.
+    pub service_changes: Counter,
+    /// Desired-property changes handed to a connection.
+    pub notifications: Counter,
+    /// Twins read by devices.
+    pub device_twin_reads: Counter,
+    /// Telemetry messages taken.
+    pub telemetry_messages: Counter,
+    /// Bytes in them.
+    pub telemetry_bytes: Counter,
+    /// Commits that had to be decided again because the record had changed.
+    pub commit_retries: Counter,
+}
