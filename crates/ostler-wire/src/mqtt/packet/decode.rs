@@ -91,6 +91,7 @@ pub enum DecodeError {
 ///
 /// # Errors
 /// See [`DecodeError`]. Nothing useful can follow a malformed packet: the connection must be closed.
+#[inline]
 pub fn decode(buf: &[u8], max: usize) -> Result<Option<(Packet<'_>, usize)>, DecodeError> {
     match frame(buf, max)? {
         Some(frame) => Ok(Some((frame.packet()?, frame.length))),
@@ -138,26 +139,35 @@ pub(crate) fn frame(buf: &[u8], max: usize) -> Result<Option<Frame<'_>>, DecodeE
 fn header(buf: &[u8], max: usize) -> Result<Option<Header>, DecodeError> {
     let Some(&first) = buf.first() else { return Ok(None) };
     let (kind, flags) = packet_type(first)?;
+    let Some((start, remaining)) = remaining_length(buf)? else { return Ok(None) };
+    let length = start + remaining;
+    if length > max {
+        return Err(DecodeError::TooLarge { length, max });
+    }
+    Ok(Some(Header { kind, flags, start, remaining }))
+}
+
+/// Where the body starts and how long it is: behind the first byte, seven bits in each byte, lowest first.
+#[inline]
+fn remaining_length(buf: &[u8]) -> Result<Option<(usize, usize)>, DecodeError> {
     let mut remaining = 0;
-    for (index, &byte) in buf[1..].iter().take(4).enumerate() {
-        remaining |= usize::from(byte & 0x7f) << (7 * index);
+    for (index, &byte) in buf.iter().enumerate().skip(1).take(4) {
+        remaining |= usize::from(byte & 0x7f) << (7 * (index - 1));
         if byte < 0x80 {
-            if byte == 0 && index > 0 {
-                return Err(DecodeError::RemainingLength);
-            }
-            let start = index + 2;
-            let length = start + remaining;
-            return if length > max {
-                Err(DecodeError::TooLarge { length, max })
+            // A last byte of 0 adds nothing: it could have been left out.
+            let minimal = byte > 0 || index == 1;
+            return if minimal {
+                Ok(Some((index + 1, remaining)))
             } else {
-                Ok(Some(Header { kind, flags, start, remaining }))
+                Err(DecodeError::RemainingLength)
             };
         }
     }
-    if buf.len() > 4 {
-        return Err(DecodeError::RemainingLength);
+    if buf.len() < 5 {
+        Ok(None)
+    } else {
+        Err(DecodeError::RemainingLength)
     }
-    Ok(None)
 }
 
 /// The type that a packet's first byte announces.
@@ -193,6 +203,7 @@ fn packet_type(first: u8) -> Result<(PacketType, u8), DecodeError> {
 
 impl<'a> Frame<'a> {
     /// Reads the body, whatever it is.
+    #[inline]
     pub fn packet(&self) -> Result<Packet<'a>, DecodeError> {
         Ok(match self.kind {
             PacketType::Connect => Packet::Connect(self.connect()?),
