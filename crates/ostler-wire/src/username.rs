@@ -72,7 +72,7 @@ fn split_entity(rest: &str) -> Option<(&str, &str)> {
         return Some((device, strip_mark(behind)));
     }
     let entity = &rest[..device.len() + 1 + segment.len()];
-    let valid = !segment.is_empty() && (tail.is_empty() || is_parameters(tail));
+    let valid = !segment.is_empty() && (tail.is_empty() || tail.split('/').next().is_some_and(is_parameters));
     valid.then_some((entity, strip_mark(tail)))
 }
 
