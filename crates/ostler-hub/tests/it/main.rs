@@ -1,5 +1,7 @@
 //! The hub through its public operations, over the engine in memory.
 
+#![allow(clippy::unwrap_used)] // A panic is the way a test fails.
+
 mod access;
 mod methods;
 mod model;
