@@ -1,0 +1,40 @@
+// What azure-iot-device lives through when the hub is killed and comes back on the same data.
+
+import assert from 'node:assert/strict';
+import { Device, TRANSPORTS } from './device.mjs';
+import { startHub } from './hub.mjs';
+import { DEVICE, check } from './suite.mjs';
+
+const localOnly = 'kills the hub process';
+
+for (const [name, transport] of Object.entries(TRANSPORTS)) {
+  const behaviour = `twin, notifications and methods work again (${name})`;
+  const run = async () => {
+    const hub = await startHub({ data: true });
+    const { registry } = hub;
+    const identity = await hub.newDevice();
+    const device = await new Device(hub, identity, transport).open();
+    const twin = await device.twin();
+    const patches = device.desired(twin);
+    device.onMethod('echo', (request) => [200, request.payload]);
+    const invoke = async (payload) => {
+      const call = { methodName: 'echo', payload, responseTimeoutInSeconds: 20, connectTimeoutInSeconds: 20 };
+      return (await hub.client.invokeDeviceMethod(identity.deviceId, call)).result.payload;
+    };
+    assert.equal(await invoke('before'), 'before');
+    await device.report(twin, { stamp: 'before' });
+
+    await hub.kill();
+    await hub.start();
+
+    assert.equal(await invoke('after'), 'after');
+    const { responseBody } = await registry.getTwin(identity.deviceId);
+    assert.equal(responseBody.properties.reported.stamp, 'before');
+    await device.report(twin, { stamp: 'after' });
+    await registry.updateTwin(identity.deviceId, { properties: { desired: { stamp: 'after' } } }, '*');
+    while ((await patches.next()).stamp !== 'after');
+    await device.close();
+    await hub.stop();
+  };
+  check(`${DEVICE} ${name}`, 'reconnect: after kill -9', behaviour, run, { localOnly });
+}
