@@ -125,7 +125,7 @@ def suites(options, binary):
     if options.only != "python":
         results["node"] = HERE / ".node.json"
         node_environment()
-        command = ["node", "--test", "--test-concurrency=4", "--test-timeout=180000"]
+        command = ["node", "launch.mjs", "node", "--test", "--test-concurrency=4", "--test-timeout=180000"]
         command += ["--test-reporter=spec", "--test-reporter-destination=stdout"]
         command += ["--test-reporter=./record.mjs", f"--test-reporter-destination={results['node']}"]
         command += [f"--test-name-pattern={options.k}"] if options.k else []

@@ -1,11 +1,13 @@
 // azure-iot-device over one of its two MQTT transports, with promises around what the SDK says through callbacks.
 
 import { EventEmitter, on, once } from 'node:events';
+import azureIotCommon from 'azure-iot-common';
 import azureIotDevice from 'azure-iot-device';
 import azureIotDeviceMqtt from 'azure-iot-device-mqtt';
-import { within } from './hub.mjs';
+import { within } from './wait.mjs';
 
-const { Client, ModuleClient, NoRetry } = azureIotDevice;
+const { Client, ModuleClient } = azureIotDevice;
+const { NoRetry } = azureIotCommon;
 const { Mqtt, MqttWs } = azureIotDeviceMqtt;
 
 export const TRANSPORTS = { MQTT: Mqtt, 'MQTT over WebSocket': MqttWs };

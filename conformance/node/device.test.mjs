@@ -8,12 +8,11 @@ import path from 'node:path';
 import { X509Certificate } from 'node:crypto';
 import azureIotDevice from 'azure-iot-device';
 import { Device, TRANSPORTS } from './device.mjs';
-import { eventually, newKey, startHub, within } from './hub.mjs';
-import { DEVICE, IOTHUB, check, stopAfter } from './suite.mjs';
+import { hub, newKey } from './hub.mjs';
+import { DEVICE, IOTHUB, check } from './suite.mjs';
+import { eventually, within } from './wait.mjs';
 
 const { Message } = azureIotDevice;
-const hub = await startHub();
-stopAfter(hub);
 const { registry } = hub;
 
 function selfSigned(name) {
@@ -29,7 +28,7 @@ function selfSigned(name) {
 
 for (const [name, transport] of Object.entries(TRANSPORTS)) {
   const it = (operation, behaviour, run) =>
-    check(`${DEVICE} ${name}`, operation, `${behaviour} (${name})`, async () => {
+    check(`${DEVICE} ${name}`, operation, behaviour, async () => {
       const opened = [];
       const open = async (identity, options) => {
         const device = new Device(hub, identity, transport, options);

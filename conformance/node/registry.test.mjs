@@ -3,12 +3,10 @@
 import assert from 'node:assert/strict';
 import azureIotCommon from 'azure-iot-common';
 import azureIothub from 'azure-iothub';
-import { newKey, startHub } from './hub.mjs';
-import { IOTHUB, check, stopAfter } from './suite.mjs';
+import { hub, newKey } from './hub.mjs';
+import { IOTHUB, check } from './suite.mjs';
 
 const { errors } = azureIotCommon;
-const hub = await startHub();
-stopAfter(hub);
 const { registry } = hub;
 const it = (operation, behaviour, run, options) => check(IOTHUB, operation, behaviour, run, options);
 let serial = 0;

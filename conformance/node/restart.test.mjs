@@ -2,18 +2,15 @@
 
 import assert from 'node:assert/strict';
 import { Device, TRANSPORTS } from './device.mjs';
-import { startHub } from './hub.mjs';
+import { mortal as hub } from './hub.mjs';
 import { DEVICE, check } from './suite.mjs';
 
 const localOnly = 'kills the hub process';
 
-for (const [name, transport] of Object.entries(TRANSPORTS)) {
-  const behaviour = `twin, notifications and methods work again (${name})`;
-  const run = async () => {
-    const hub = await startHub({ data: true });
-    const { registry } = hub;
-    const identity = await hub.newDevice();
-    const device = await new Device(hub, identity, transport).open();
+async function killAndReturn(transport) {
+  const identity = await hub.newDevice();
+  const device = await new Device(hub, identity, transport).open();
+  try {
     const twin = await device.twin();
     const patches = device.desired(twin);
     device.onMethod('echo', (request) => [200, request.payload]);
@@ -28,13 +25,17 @@ for (const [name, transport] of Object.entries(TRANSPORTS)) {
     await hub.start();
 
     assert.equal(await invoke('after'), 'after');
-    const { responseBody } = await registry.getTwin(identity.deviceId);
+    const { responseBody } = await hub.registry.getTwin(identity.deviceId);
     assert.equal(responseBody.properties.reported.stamp, 'before');
     await device.report(twin, { stamp: 'after' });
-    await registry.updateTwin(identity.deviceId, { properties: { desired: { stamp: 'after' } } }, '*');
+    await hub.registry.updateTwin(identity.deviceId, { properties: { desired: { stamp: 'after' } } }, '*');
     while ((await patches.next()).stamp !== 'after');
+  } finally {
     await device.close();
-    await hub.stop();
-  };
-  check(`${DEVICE} ${name}`, 'reconnect: after kill -9', behaviour, run, { localOnly });
+  }
+}
+
+for (const [name, transport] of Object.entries(TRANSPORTS)) {
+  const behaviour = 'twin, notifications and methods work again';
+  check(`${DEVICE} ${name}`, 'reconnect: after kill -9', behaviour, () => killAndReturn(transport), { localOnly });
 }

@@ -6,23 +6,15 @@ import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import { describe } from 'node:test';
 import { TRANSPORTS } from './device.mjs';
-import { startHub, within } from './hub.mjs';
-import { names } from './resolver.mjs';
-import { DEVICE, check, stopAfter } from './suite.mjs';
-
-const hub = await startHub();
-stopAfter(hub);
+import { hub } from './hub.mjs';
+import { DEVICE, check } from './suite.mjs';
+import { within } from './wait.mjs';
 
 function program(file, environment) {
   const child = spawn(process.execPath, ['--import', './resolver.mjs', file], {
-    cwd: import.meta.dirname ?? new URL('.', import.meta.url).pathname,
+    cwd: new URL('.', import.meta.url),
     stdio: ['ignore', 'pipe', 'inherit'],
-    env: {
-      ...process.env,
-      ...environment,
-      NODE_EXTRA_CA_CERTS: hub.caFile ?? '',
-      OSTLER_NAMES: JSON.stringify(Object.fromEntries(names)),
-    },
+    env: { ...process.env, ...environment },
   });
   const lines = createInterface({ input: child.stdout });
   return { child, line: () => within(once(lines, 'line'), `a line of ${file}`, 60_000).then(([text]) => text) };
@@ -30,7 +22,7 @@ function program(file, environment) {
 
 describe('story', { concurrency: true }, () => {
   for (const name of Object.keys(TRANSPORTS)) {
-    check(`${DEVICE} ${name}`, 'story: reboot', `reboots a device and reads when it came back (${name})`, async () => {
+    check(`${DEVICE} ${name}`, 'story: reboot', 'reboots a device and reads when it came back', async () => {
       const { deviceId, connectionString } = await hub.newDevice();
       const device = program('story/device.mjs', { DEVICE_CONNECTION_STRING: connectionString, TRANSPORT: name });
       try {

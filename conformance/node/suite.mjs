@@ -1,8 +1,8 @@
 // How a case is written down: by judge, operation and behaviour. The name carries all three to record.mjs.
 
-import { after, test } from 'node:test';
-import { againstAzure } from './hub.mjs';
 import { readFileSync } from 'node:fs';
+import { test } from 'node:test';
+import { againstAzure } from './hub.mjs';
 
 const version = (name) =>
   JSON.parse(readFileSync(new URL(`./node_modules/${name}/package.json`, import.meta.url))).version;
@@ -10,12 +10,8 @@ const version = (name) =>
 export const IOTHUB = `azure-iothub ${version('azure-iothub')}`;
 export const DEVICE = `azure-iot-device-mqtt ${version('azure-iot-device-mqtt')}`;
 
-export function check(judge, operation, behaviour, run, options = {}) {
-  const skip = againstAzure && options.localOnly ? options.localOnly : false;
+/** `localOnly` says why a case cannot run against the real service. */
+export function check(judge, operation, behaviour, run, { localOnly } = {}) {
+  const skip = againstAzure && localOnly ? localOnly : false;
   test(`[${judge} | ${operation}] ${behaviour}`, { skip }, run);
-}
-
-/** Stops the hub when the file is done; the SDK's sockets must not keep the process waiting. */
-export function stopAfter(hub) {
-  after(() => hub.stop());
 }

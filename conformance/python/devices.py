@@ -21,7 +21,8 @@ def build(classes, identity, how, **options):
     if identity.hub.ca_pem:
         options["server_verification_cert"] = identity.hub.ca_pem
     if how == "connection_string":
-        return kind.create_from_connection_string(options.pop("connection_string", identity.connection_string), **options)
+        text = options.pop("connection_string", None) or identity.connection_string
+        return kind.create_from_connection_string(text, **options)
     if how == "sastoken":
         return kind.create_from_sastoken(options.pop("sastoken"), **options)
     names = {"hostname": identity.hub.hostname, "device_id": identity.device_id}
@@ -78,6 +79,12 @@ class Driver:
 
     def next_desired(self, timeout=DEADLINE):
         return self.desired.get(timeout=timeout)
+
+    def desired_with(self, key, timeout=DEADLINE):
+        """The value of `key` in the next patch that has it: after a reconnect the SDK repeats the whole section."""
+        while key not in (patch := self.next_desired(timeout)):
+            pass
+        return patch[key]
 
     def next_method(self, timeout=DEADLINE):
         return self.methods.get(timeout=timeout)

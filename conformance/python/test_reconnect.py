@@ -16,7 +16,7 @@ def everything_works(client, identity, stamp):
     client.report({"stamp": stamp})
     assert client.get_twin()["reported"]["stamp"] == stamp
     identity.patch_twin({"properties": {"desired": {"stamp": stamp}}})
-    while client.next_desired()["stamp"] != stamp:
+    while client.desired_with("stamp") != stamp:
         pass
     assert identity.invoke("echo", stamp, response_timeout=10, connect_timeout=10).payload == stamp
 
@@ -44,12 +44,15 @@ def test_everything_survives_a_cut(hub, device, connect, face):
 
 
 @operation("reconnect: after a cut")
-def test_a_twin_read_right_after_the_cut_does_not_hang(hub, device, connect, face):
+def test_a_twin_read_right_after_the_reconnect_does_not_hang(hub, device, connect, face):
     with Wire(hub) as wire:
         client = connect(device)
+        client.watch_connection()
         client.get_twin()
         for _ in range(3):
             wire.cut()
+            assert client.connection_changes.get(timeout=20) is False
+            assert client.connection_changes.get(timeout=20) is True
             assert "desired" in client.get_twin()
 
 
@@ -61,7 +64,7 @@ def test_a_desired_change_during_the_cut_is_learned(hub, device, connect, face):
         assert client.next_desired()["n"] == 1
         wire.cut()
         device.patch_twin({"properties": {"desired": {"n": 2}}})
-        while client.next_desired()["n"] != 2:
+        while client.desired_with("n") != 2:
             pass
 
 
