@@ -1,0 +1,73 @@
+//! What services send over HTTP: request lines, queries and bodies.
+//!
+//! The first byte chooses the door.
+
+#![no_main]
+
+use std::borrow::Cow;
+
+use libfuzzer_sys::fuzz_target;
+use ostler_core::id::EntityId;
+use ostler_core::json::Raw;
+use ostler_core::method::MethodAnswer;
+use ostler_wire::rest::bulk::{read_entries, read_result, write_result};
+use ostler_wire::rest::error::ErrorReport;
+use ostler_wire::rest::etag::{bare, header_value, IfMatch};
+use ostler_wire::rest::identity::read_identity;
+use ostler_wire::rest::method::{read_call, write_answer};
+use ostler_wire::rest::query::{check_api_version, Query};
+use ostler_wire::rest::route::{Method, Route};
+use ostler_wire::rest::twin::{read_content, read_patch};
+
+fuzz_target!(|data: &[u8]| {
+    let Some((&door, body)) = data.split_first() else { return };
+    match door % 8 {
+        0 => bulk(body),
+        1 => drop(read_identity(&EntityId::parse("pump-7").expect("a valid id"), body)),
+        2 => drop(read_patch(body)),
+        3 => drop(read_content(body)),
+        4 => method(body),
+        5 => drop(ErrorReport::parse(body)),
+        6 => drop(read_result(body)),
+        _ => drop(std::str::from_utf8(body).map(line)),
+    }
+});
+
+/// What cannot be carried out is reported, and the report reads as it was written.
+fn bulk(body: &[u8]) {
+    let Ok(entries) = read_entries(body) else { return };
+    let errors: Vec<_> = entries.into_iter().filter_map(Result::err).collect();
+    let mut out = Vec::new();
+    write_result(&errors, &mut out);
+    assert_eq!(read_result(&out), Some(errors));
+}
+
+/// The payload goes through as the text it is.
+fn method(body: &[u8]) {
+    let Ok(call) = read_call(body) else { return };
+    let payload = Raw::parse(&call.payload).expect("a payload is JSON");
+    let answer = MethodAnswer { status: 200, payload: payload.text().into() };
+    let mut out = Vec::new();
+    write_answer(&answer, &mut out);
+    let members = Raw::parse(&out).expect("an answer is JSON").members().expect("an object");
+    assert!(members.contains(&(Cow::Borrowed("payload"), payload)));
+}
+
+/// A request line: verb, path and query, then an `If-Match`.
+fn line(text: &str) {
+    let mut words = text.splitn(3, ' ');
+    let verb = Method::parse(words.next().unwrap_or_default());
+    let target = words.next().unwrap_or_default();
+    let if_match = words.next();
+    let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
+    if let Ok(route) = Route::parse(verb, path, if_match) {
+        assert!(!route.endpoint.path().is_empty());
+    }
+    let _ = check_api_version(Query::new(query));
+    let _ = Query::new(query).value("api-version");
+    let _ = IfMatch::parse(if_match);
+    if let Some(etag) = if_match.filter(|etag| !etag.contains('"')) {
+        let etag = bare(etag);
+        assert_eq!(bare(&header_value(etag)), etag);
+    }
+}
