@@ -1,4 +1,5 @@
-//! JSON: whatever is read is written so that it reads the same, and the checked text agrees with the built value.
+//! JSON: whatever is read is written so that it reads the same, and the checked text agrees with the built
+//! value.
 
 #![no_main]
 

@@ -1,7 +1,7 @@
 //! Both ends of an MQTT connection against a peer that may say anything, in pieces of any size.
 //!
-//! The first two bytes choose the length of the pieces and how many messages wait for their acknowledgement; the rest is
-//! what the peer sends after a proper introduction, or instead of one.
+//! The first two bytes choose the length of the pieces and how many messages wait for their acknowledgement;
+//! the rest is what the peer sends after a proper introduction, or instead of one.
 
 #![no_main]
 
@@ -31,8 +31,8 @@ fuzz_target!(|data: &[u8]| {
     }
 });
 
-/// What a server makes of the stream: events in words, and its answers. It lets up to `held` messages wait and then
-/// acknowledges the latest first.
+/// What a server makes of the stream: events in words, and its answers. It lets up to `held` messages wait
+/// and then acknowledges the latest first.
 fn serve(stream: &[u8], piece: usize, held: usize) -> (Vec<String>, Vec<u8>) {
     let limits =
         server::Limits { max_packet: 1024, max_unacked: 4, max_in_flight: 4, ..server::Limits::default() };

@@ -1,4 +1,5 @@
-//! Shared access signatures: tokens from strangers are taken apart without a panic, and tokens of our own are accepted.
+//! Shared access signatures: tokens from strangers are taken apart without a panic, and tokens of our own are
+//! accepted.
 
 #![no_main]
 

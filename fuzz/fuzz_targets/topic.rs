@@ -1,4 +1,5 @@
-//! Topics, filters, message properties and usernames: whatever is accepted means the same once it is written again.
+//! Topics, filters, message properties and usernames: whatever is accepted means the same once it is written
+//! again.
 
 #![no_main]
 

@@ -101,7 +101,8 @@ fn values(section: &Section) -> Value {
     sorted(&object(section))
 }
 
-/// Objects with their members in the order of their names: the order is kept, but it is not part of the merge.
+/// Objects with their members in the order of their names: the order is kept, but it is not part of the
+/// merge.
 fn sorted(object: &Object) -> Value {
     let mut members: Vec<_> = object
         .iter()

@@ -1,7 +1,7 @@
 //! The MQTT username of a device: `{hub}/{client-id}/?api-version=…&…` (device §2.2).
 //!
-//! Must not know which hubs or devices exist: whether the host is ours and the id is the client id is the reader's to
-//! check.
+//! Must not know which hubs or devices exist: whether the host is ours and the id is the client id is the
+//! reader's to check.
 //!
 //! Invariant: reading what was written gives the same value back.
 
@@ -60,8 +60,8 @@ pub fn parse(text: &str) -> Result<Username<'_>, UsernameError> {
     Ok(username)
 }
 
-/// `{device}[/{module}]` and the parameters. The second segment is a module unless it looks like parameters, so a device
-/// may be called anything; parameters may hold slashes.
+/// `{device}[/{module}]` and the parameters. The second segment is a module unless it looks like parameters,
+/// so a device may be called anything; parameters may hold slashes.
 fn split_entity(rest: &str) -> Option<(&str, &str)> {
     let (device, behind) = rest.split_once('/').unwrap_or((rest, ""));
     if device.is_empty() {

@@ -1,10 +1,10 @@
 //! Acknowledging the peer's QoS 1 messages in the order in which they came.
 //!
-//! Operations end in any order, but PUBACKs must leave in the order of the PUBLISHes: the standard asks for it, and
-//! some devices drop the connection otherwise (device §2.8).
+//! Operations end in any order, but PUBACKs must leave in the order of the PUBLISHes: the standard asks for
+//! it, and some devices drop the connection otherwise (device §2.8).
 //!
-//! A ticket carries the packet id itself, so a message that is acknowledged before the next one comes leaves nothing
-//! behind here. Only acknowledgements that overtake others are remembered:
+//! A ticket carries the packet id itself, so a message that is acknowledged before the next one comes leaves
+//! nothing behind here. Only acknowledgements that overtake others are remembered:
 //!
 //! ```text
 //!   acked            next   early[0] early[1] early[2]      issued
@@ -19,8 +19,8 @@ use std::collections::VecDeque;
 
 use super::packet::PacketId;
 
-/// The duty to acknowledge one QoS 1 message, to be given back to the session that issued it through `ack`. While one
-/// is held, no later message of the connection can be acknowledged either.
+/// The duty to acknowledge one QoS 1 message, to be given back to the session that issued it through `ack`.
+/// While one is held, no later message of the connection can be acknowledged either.
 #[derive(Debug, PartialEq, Eq)]
 #[must_use = "later messages cannot be acknowledged before this one"]
 pub struct Ticket {
@@ -52,7 +52,8 @@ impl Acks {
         self.issued.wrapping_sub(self.next)
     }
 
-    /// Takes a ticket back and calls `send` for every id whose turn has come. A ticket of another session is ignored.
+    /// Takes a ticket back and calls `send` for every id whose turn has come. A ticket that is
+    /// not out is ignored.
     #[inline]
     pub fn settle(&mut self, ticket: Ticket, mut send: impl FnMut(PacketId)) {
         let ahead = ticket.number.wrapping_sub(self.next);

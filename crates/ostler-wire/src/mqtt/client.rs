@@ -1,7 +1,8 @@
 //! The client's end of one MQTT connection: bytes in, events out, without sockets or clocks.
 //!
-//! [`Connecting`] sends the CONNECT and waits for its answer; [`Session`] is the connection after that. Both are fed like
-//! their counterparts in [`super::server`]: `next` until it returns `None`, then write out what was appended to `out`.
+//! [`Connecting`] sends the CONNECT and waits for its answer; [`Session`] is the connection after that. Both
+//! are fed like their counterparts in [`super::server`]: `next` until it returns `None`, then write out what
+//! was appended to `out`.
 //!
 //! Must not know topics or devices, nor reconnect: a lost connection is a new [`Connecting`].
 //!
@@ -22,7 +23,8 @@ pub struct Limits {
     pub max_packet: u32,
     /// How many QoS 1 messages of the server may wait for their PUBACK before reading pauses. Default 256.
     pub max_unacked: u16,
-    /// How many QoS 1 messages, and how many SUBSCRIBEs and UNSUBSCRIBEs, may be under way to the server. Default 256.
+    /// How many QoS 1 messages, and how many SUBSCRIBEs and UNSUBSCRIBEs, may be under way to the server.
+    /// Default 256.
     pub max_in_flight: u16,
     /// How long the server may take to answer the CONNECT, in ms. Default 30,000.
     pub connect_timeout_ms: u32,
@@ -92,8 +94,8 @@ impl Connecting {
         Ok(Connecting { limits, keep_alive_secs: connect.keep_alive_secs, deadline })
     }
 
-    /// Reads the answer from the front of `input`; `None` if it is not all there. To be called until it returns an
-    /// answer or an error, and then no more.
+    /// Reads the answer from the front of `input`; `None` if it is not all there. To be called until it
+    /// returns an answer or an error, and then no more.
     ///
     /// # Errors
     /// Anything but a CONNACK.
@@ -149,7 +151,7 @@ pub struct Session {
     limits: Limits,
     acks: Acks,
     messages: InFlight,
-    /// SUBSCRIBEs and UNSUBSCRIBEs. They count on their own: an id in both tables is no harm, as the answers differ.
+    /// SUBSCRIBEs and UNSUBSCRIBEs. Their ids differ from those of the messages, as the standard demands.
     requests: InFlight,
     pings: Option<Pings>,
 }
@@ -178,8 +180,8 @@ impl Session {
         }
     }
 
-    /// Reads the next event from the front of `input`, which loses what was read. `None` if there is no whole packet
-    /// left, or if [`Session::is_paused`].
+    /// Reads the next event from the front of `input`, which loses what was read. `None` if there is no whole
+    /// packet left, or if [`Session::is_paused`].
     ///
     /// # Errors
     /// Whatever a server must not send. The session is then of no more use.
@@ -215,15 +217,16 @@ impl Session {
         Ok(None)
     }
 
-    /// The message of this ticket is taken care of: appends its PUBACK, and those of later ones that waited for it; or
-    /// nothing, if it has to wait for earlier ones itself. If the session was paused, go on with [`Session::next`].
+    /// The message of this ticket is taken care of: appends its PUBACK, and those of later ones that waited
+    /// for it; or nothing, if it has to wait for earlier ones itself. If the session was paused, go on with
+    /// [`Session::next`].
     pub fn ack(&mut self, ticket: Ticket, out: &mut Vec<u8>) {
         self.acks.settle(ticket, |id| encode::only_id(PacketType::PubAck, id, out));
     }
 
     /// Whether as many messages wait for their acknowledgement as [`Limits::max_unacked`] allows.
     pub fn is_paused(&self) -> bool {
-        self.acks.outstanding() >= u32::from(self.limits.max_unacked)
+        self.acks.outstanding() >= u32::from(self.limits.max_unacked.max(1))
     }
 
     /// Sends a message that may be lost.
@@ -239,11 +242,12 @@ impl Session {
         packet::publish(topic, payload, Delivery::AtMostOnce, false, out)
     }
 
-    /// Sends a message whose receipt the server will acknowledge: [`Event::Acked`] will name the id returned here.
+    /// Sends a message whose receipt the server will acknowledge: [`Event::Acked`] will name the id returned
+    /// here.
     ///
     /// # Errors
-    /// If [`Limits::max_in_flight`] messages are under way, or if it is longer than MQTT can express; nothing is
-    /// appended then.
+    /// If [`Limits::max_in_flight`] messages are under way, or if it is longer than MQTT can
+    /// express; nothing is appended then.
     pub fn publish_acked<T: TopicName + ?Sized>(
         &mut self,
         topic: &T,
@@ -252,21 +256,23 @@ impl Session {
         out: &mut Vec<u8>,
     ) -> Result<PacketId, SendError> {
         let dup = attempt == Attempt::Again;
-        self.messages
-            .send(|id| packet::publish(topic, payload, Delivery::AtLeastOnce { id, dup }, false, out))
+        self.messages.send(self.requests.ids(), |id| {
+            packet::publish(topic, payload, Delivery::AtLeastOnce { id, dup }, false, out)
+        })
     }
 
     /// How many messages sent with [`Session::publish_acked`] wait for their acknowledgement.
     pub fn in_flight(&self) -> usize {
-        self.messages.len()
+        self.messages.ids().len()
     }
 
-    /// Asks for messages; [`Event::Subscribed`] will bring one outcome for each filter. There must be at least one.
+    /// Asks for messages; [`Event::Subscribed`] will bring one outcome for each filter. There must be at
+    /// least one.
     ///
     /// # Errors
     /// If too many requests are under way, or if a filter is longer than MQTT can express.
     pub fn subscribe(&mut self, filters: &[(&str, QoS)], out: &mut Vec<u8>) -> Result<PacketId, SendError> {
-        self.requests.send(|id| encode::subscribe(id, filters, out))
+        self.requests.send(self.messages.ids(), |id| encode::subscribe(id, filters, out))
     }
 
     /// Asks for no more messages. There must be at least one filter.
@@ -274,7 +280,7 @@ impl Session {
     /// # Errors
     /// If too many requests are under way, or if a filter is longer than MQTT can express.
     pub fn unsubscribe(&mut self, filters: &[&str], out: &mut Vec<u8>) -> Result<PacketId, SendError> {
-        self.requests.send(|id| encode::unsubscribe(id, filters, out))
+        self.requests.send(self.messages.ids(), |id| encode::unsubscribe(id, filters, out))
     }
 
     /// Takes leave; the server forgets the will.

@@ -1,13 +1,15 @@
 //! Packet ids of our own, and which of them still wait for the peer's acknowledgement.
 //!
-//! Invariant: an id is given out again only after it was acknowledged, and no more than `limit` are out at a time.
+//! Invariant: an id is given out again only after it was acknowledged, and no more than `limit` are out at a
+//! time.
 
 use super::packet::{EncodeError, PacketId};
 
 /// Why a message cannot be sent now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SendError {
-    /// The peer has as many unacknowledged messages as it is given at a time. Try again after an acknowledgement.
+    /// The peer has as many unacknowledged messages as it is given at a time. Try again after an
+    /// acknowledgement.
     #[error("{0} messages wait for the peer's acknowledgement")]
     TooManyInFlight(u16),
     /// The message cannot be expressed in MQTT at all.
@@ -25,19 +27,21 @@ pub(super) struct InFlight {
 
 impl InFlight {
     pub fn new(limit: u16) -> Self {
-        // Ids must never run out: there are 65,535 of them.
-        InFlight { ids: Vec::new(), limit: limit.min(u16::MAX - 1), last: 0 }
+        // A client has two tables of 65,535 ids together: with half of them each there is always a free one.
+        InFlight { ids: Vec::new(), limit: limit.min(u16::MAX / 2), last: 0 }
     }
 
-    /// Runs `send` with an id that is not in use and keeps the id in flight if that succeeds.
+    /// Runs `send` with an id that is neither in flight nor among `taken`, and keeps it in flight if that
+    /// succeeds.
     pub fn send(
         &mut self,
+        taken: &[PacketId],
         send: impl FnOnce(PacketId) -> Result<(), EncodeError>,
     ) -> Result<PacketId, SendError> {
         if self.ids.len() >= usize::from(self.limit) {
             return Err(SendError::TooManyInFlight(self.limit));
         }
-        let id = self.free_id();
+        let id = self.free_id(taken);
         send(id)?;
         self.last = id.get();
         self.ids.push(id);
@@ -53,15 +57,16 @@ impl InFlight {
         position.is_some()
     }
 
-    pub fn len(&self) -> usize {
-        self.ids.len()
+    /// The ids in flight, oldest first.
+    pub fn ids(&self) -> &[PacketId] {
+        &self.ids
     }
 
-    fn free_id(&self) -> PacketId {
+    fn free_id(&self, taken: &[PacketId]) -> PacketId {
         let mut id = PacketId::new(self.last).unwrap_or(PacketId::MAX);
         loop {
             id = id.checked_add(1).unwrap_or(PacketId::MIN);
-            if !self.ids.contains(&id) {
+            if !self.ids.contains(&id) && !taken.contains(&id) {
                 return id;
             }
         }
@@ -75,25 +80,31 @@ mod tests {
     #[test]
     fn ids_in_use_are_skipped_when_the_numbers_come_round() {
         let mut flight = InFlight::new(3);
-        let held = flight.send(|_| Ok(())).unwrap();
+        let held = flight.send(&[], |_| Ok(())).unwrap();
         assert_eq!(held.get(), 1);
         for _ in 0..65_534 {
-            let id = flight.send(|_| Ok(())).unwrap();
+            let id = flight.send(&[], |_| Ok(())).unwrap();
             assert!(flight.acknowledge(id));
         }
-        assert_eq!(flight.send(|_| Ok(())).unwrap().get(), 2);
+        assert_eq!(flight.send(&[], |_| Ok(())).unwrap().get(), 2);
         assert!(flight.acknowledge(held));
         assert!(!flight.acknowledge(held));
     }
 
     #[test]
+    fn ids_taken_elsewhere_are_skipped() {
+        let [one, two] = [1, 2].map(|id| PacketId::new(id).unwrap());
+        assert_eq!(InFlight::new(3).send(&[two, one], |_| Ok(())).unwrap().get(), 3);
+    }
+
+    #[test]
     fn the_limit_holds_and_a_failed_send_costs_no_id() {
         let mut flight = InFlight::new(1);
-        let failed = flight.send(|_| Err(EncodeError::FieldTooLong(70_000)));
+        let failed = flight.send(&[], |_| Err(EncodeError::FieldTooLong(70_000)));
         assert_eq!(failed, Err(SendError::Encode(EncodeError::FieldTooLong(70_000))));
-        let id = flight.send(|_| Ok(())).unwrap();
-        assert_eq!(flight.send(|_| Ok(())), Err(SendError::TooManyInFlight(1)));
+        let id = flight.send(&[], |_| Ok(())).unwrap();
+        assert_eq!(flight.send(&[], |_| Ok(())), Err(SendError::TooManyInFlight(1)));
         flight.acknowledge(id);
-        assert_eq!(flight.len(), 0);
+        assert_eq!(flight.ids(), []);
     }
 }

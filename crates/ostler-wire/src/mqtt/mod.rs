@@ -1,7 +1,8 @@
 //! MQTT 3.1.1 without sockets: a strict zero-copy codec and the two ends of a connection as state machines.
 //!
 //! * [`packet`] turns bytes into borrowed packets and packets into bytes; it knows no order of events.
-//! * [`server`] and [`client`] know the order: who may say what when, packet ids, acknowledgements, keep-alive.
+//! * [`server`] and [`client`] know the order: who may say what when, packet ids, acknowledgements,
+//!   keep-alive.
 //!
 //! What a topic means is said in [`crate::topic`]; nothing here looks inside one.
 //!
@@ -26,7 +27,8 @@ pub struct Received<'a> {
     pub topic: &'a str,
     /// The message.
     pub payload: &'a [u8],
-    /// The sender asked for the message to be retained (device §2.8: forwarded as `mqtt-retain`, never retained).
+    /// The sender asked for the message to be retained (device §2.8: forwarded as `mqtt-retain`, never
+    /// retained).
     pub retain: bool,
     /// The sender believes that it has sent the message before.
     pub dup: bool,

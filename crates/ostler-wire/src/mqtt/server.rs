@@ -5,12 +5,13 @@
 //!                            └─────refuse──▶ dropped
 //! ```
 //!
-//! Each state is a type with only what it can do: nothing can be published before the CONNACK, and packets that a
-//! client sends right behind its CONNECT stay in the caller's buffer until there is a [`Session`] to read them
-//! (device §2.3).
+//! Each state is a type with only what it can do: nothing can be published before the CONNACK, and packets
+//! that a client sends right behind its CONNECT stay in the caller's buffer until there is a [`Session`] to
+//! read them (device §2.3).
 //!
-//! [`Greeting`] and [`Session`] work the same way: feed `next` with what was read until it returns `None`, keep what it
-//! leaves of the input for the next time, and write out what was appended to `out`. Methods that take `out` only append.
+//! [`Greeting`] and [`Session`] work the same way: feed `next` with what was read until it returns `None`,
+//! keep what it leaves of the input for the next time, and write out what was appended to `out`. Methods that
+//! take `out` only append.
 //!
 //! Must not know topics, devices, or what is allowed: it judges form and order alone.
 //!
@@ -25,7 +26,8 @@ use super::packet::{
 };
 use super::{Attempt, Received};
 
-/// The longest silence of a client that is ever tolerated, in ms, whatever keep-alive it asks for (device §2.6).
+/// The longest silence of a client that is ever tolerated, in ms, whatever keep-alive it asks for (device
+/// §2.6).
 pub const MAX_SILENCE_MS: u32 = 1_767_000;
 
 /// How many filters one SUBSCRIBE or UNSUBSCRIBE may name. The known clients send at most five.
@@ -34,13 +36,16 @@ pub const MAX_FILTERS: usize = 128;
 /// What one connection may cost.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Longest CONNECT in bytes: what a stranger can make the server hold. Default 80 KiB, room for the largest will.
+    /// Longest CONNECT in bytes: what a stranger can make the server hold. Default 80 KiB, room for the
+    /// largest will.
     pub max_connect: u32,
-    /// Longest packet in bytes after that. Default 320 KiB: a message of 256 KiB and the longest topic (device §2.10).
+    /// Longest packet in bytes after that. Default 320 KiB: a message of 256 KiB and the longest topic
+    /// (device §2.10).
     pub max_packet: u32,
     /// How many QoS 1 messages of the client may wait for their PUBACK before reading pauses. Default 256.
     pub max_unacked: u16,
-    /// How many QoS 1 messages may be under way to the client. Default 64: a device's queue holds 50 (device §3.4).
+    /// How many QoS 1 messages may be under way to the client. Default 64: a device's queue holds 50 (device
+    /// §3.4).
     pub max_in_flight: u16,
     /// How long a client may take to send its CONNECT, in ms. Default 60,000 (device §2.3).
     pub connect_timeout_ms: u32,
@@ -97,11 +102,15 @@ impl Greeting {
         Greeting { limits, deadline: now + u64::from(limits.connect_timeout_ms) }
     }
 
-    /// Reads the CONNECT from the front of `input`; `None` if it is not all there. The rest of the input belongs to the
-    /// session, if there will be one. To be called until it returns a caller or an error, and then no more.
+    /// Reads the CONNECT from the front of `input`; `None` if it is not all there. The rest of the input
+    /// belongs to the session, if there will be one. To be called until it returns a caller or an error.
+    ///
+    /// Nothing is remembered: who cannot keep the caller, which borrows from the input, while the credentials
+    /// are judged, may keep the bytes and read the same CONNECT again afterwards.
     ///
     /// # Errors
-    /// Anything but a CONNECT. A client of another MQTT version finds its CONNACK 1 in `out` (device §2.2).
+    /// Anything but a CONNECT. A client of another MQTT version finds its CONNACK 1 in `out` (device
+    /// §2.2).
     pub fn next<'a>(
         &self,
         input: &mut &'a [u8],
@@ -154,15 +163,16 @@ pub struct Caller<'a> {
 }
 
 impl Caller<'_> {
-    /// Lets the client in: appends CONNACK 0 and keeps the will and the keep-alive promise. `session_present` says
-    /// whether subscriptions from before were restored (device §2.5).
+    /// Lets the client in: appends CONNACK 0 and keeps the will and the keep-alive promise. `session_present`
+    /// says whether subscriptions from before were restored (device §2.5).
     pub fn accept(self, session_present: bool, now: u64, out: &mut Vec<u8>) -> Session {
         ConnAck::Accepted { session_present }.encode(out);
         Session {
             last_heard: now,
             silence_ms: silence_ms(self.connect.keep_alive_secs),
             max_packet: self.limits.max_packet,
-            max_unacked: self.limits.max_unacked,
+            // Without a single one, nothing would ever be read.
+            max_unacked: self.limits.max_unacked.max(1),
             state: State::Open,
             acks: Acks::default(),
             in_flight: InFlight::new(self.limits.max_in_flight),
@@ -176,7 +186,8 @@ impl Caller<'_> {
     }
 }
 
-/// One and a half times what the client promised, never more than the cap; no promise means the cap (device §2.6).
+/// One and a half times what the client promised, never more than the cap; no promise means the cap (device
+/// §2.6).
 fn silence_ms(keep_alive_secs: u16) -> u32 {
     match u32::from(keep_alive_secs) * 1500 {
         0 => MAX_SILENCE_MS,
@@ -247,11 +258,12 @@ enum State {
 }
 
 impl Session {
-    /// Reads the next event from the front of `input`, which loses what was read. `None` if there is no whole packet
-    /// left, or if [`Session::is_paused`]. Answers PINGREQ by itself.
+    /// Reads the next event from the front of `input`, which loses what was read. `None` if there is no whole
+    /// packet left, or if [`Session::is_paused`]. Answers PINGREQ by itself.
     ///
     /// # Errors
-    /// Whatever a client must not send. The session is then of no more use except for [`Session::take_will`].
+    /// Whatever a client must not send. The session is then of no more use except for
+    /// [`Session::take_will`].
     pub fn next<'a>(
         &mut self,
         input: &mut &'a [u8],
@@ -325,15 +337,16 @@ impl Session {
         }
     }
 
-    /// The message of this ticket is safely accepted: appends its PUBACK, and those of later ones that waited for it;
-    /// or nothing, if it has to wait for earlier ones itself. If the session was paused, go on with [`Session::next`].
+    /// The message of this ticket is safely accepted: appends its PUBACK, and those of later ones that waited
+    /// for it; or nothing, if it has to wait for earlier ones itself. If the session was paused, go on with
+    /// [`Session::next`].
     #[inline]
     pub fn ack(&mut self, ticket: Ticket, out: &mut Vec<u8>) {
         self.acks.settle(ticket, |id| encode::only_id(PacketType::PubAck, id, out));
     }
 
-    /// Whether as many messages wait for their acknowledgement as [`Limits::max_unacked`] allows. Nothing more is read
-    /// then, nor should be from the network: let the client feel it.
+    /// Whether as many messages wait for their acknowledgement as [`Limits::max_unacked`] allows. Nothing
+    /// more is read then, nor should be from the network: let the client feel it.
     pub fn is_paused(&self) -> bool {
         self.state == State::Paused && self.is_full()
     }
@@ -356,11 +369,12 @@ impl Session {
         packet::publish(topic, payload, Delivery::AtMostOnce, false, out)
     }
 
-    /// Sends a message whose receipt the client will acknowledge: [`Event::Acked`] will name the id returned here.
+    /// Sends a message whose receipt the client will acknowledge: [`Event::Acked`] will name the id returned
+    /// here.
     ///
     /// # Errors
-    /// If [`Limits::max_in_flight`] messages are under way, or if it is longer than MQTT can express; nothing is
-    /// appended then.
+    /// If [`Limits::max_in_flight`] messages are under way, or if it is longer than MQTT can
+    /// express; nothing is appended then.
     pub fn publish_acked<T: TopicName + ?Sized>(
         &mut self,
         topic: &T,
@@ -370,12 +384,12 @@ impl Session {
     ) -> Result<PacketId, SendError> {
         let dup = attempt == Attempt::Again;
         self.in_flight
-            .send(|id| packet::publish(topic, payload, Delivery::AtLeastOnce { id, dup }, false, out))
+            .send(&[], |id| packet::publish(topic, payload, Delivery::AtLeastOnce { id, dup }, false, out))
     }
 
     /// How many messages sent with [`Session::publish_acked`] wait for their acknowledgement.
     pub fn in_flight(&self) -> usize {
-        self.in_flight.len()
+        self.in_flight.ids().len()
     }
 
     /// Answers a SUBSCRIBE, with one outcome for each of its filters, in order.
@@ -412,8 +426,8 @@ impl Session {
         }
     }
 
-    /// The message to publish on the client's behalf now that the connection ends (device §2.7); `None` after a
-    /// DISCONNECT, or if it left none.
+    /// The message to publish on the client's behalf now that the connection ends (device §2.7); `None` after
+    /// a DISCONNECT, or if it left none.
     pub fn take_will(&mut self) -> Option<OwnedWill> {
         self.will.take().map(|will| *will)
     }

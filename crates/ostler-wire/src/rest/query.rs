@@ -37,7 +37,7 @@ pub enum VersionError {
     /// Not of the form of a version.
     #[error("api-version '{0}' is not of the form YYYY-MM-DD or YYYY-MM-DD-preview")]
     Malformed(String),
-    /// Before [`OLDEST`].
+    /// Before the oldest version that is spoken.
     #[error("api-version '{0}' is older than 2016-02-03, the oldest this hub speaks")]
     TooOld(String),
 }

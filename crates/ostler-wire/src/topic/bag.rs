@@ -1,7 +1,8 @@
-//! Message properties as they stand at the end of a topic: `key=value&key&…`, percent-encoded (device §3.2, §3.3).
+//! Message properties as they stand at the end of a topic: `key=value&key&…`, percent-encoded (device §3.2,
+//! §3.3).
 //!
-//! Invariant: no bag is ever refused. A `%` that does not start an escape, and escapes that do not make up UTF-8, stay as
-//! they are; `+` is a plus.
+//! Invariant: no bag is ever refused. A `%` that does not start an escape, and escapes that do not make up
+//! UTF-8, stay as they are; `+` is a plus.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -12,7 +13,7 @@ use percent_encoding::{percent_decode_str, utf8_percent_encode, AsciiSet, NON_AL
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// System properties by the key they have in a bag and the name they have everywhere else (device §3.3).
-const SYSTEM: [(&str, &str); 17] = [
+const SYSTEM: [(&str, &str); 18] = [
     ("$.mid", "message-id"),
     ("$.cid", "correlation-id"),
     ("$.uid", "user-id"),
@@ -30,6 +31,7 @@ const SYSTEM: [(&str, &str); 17] = [
     ("$.diagid", "Diagnostic-Id"),
     ("$.diagctx", "Correlation-Context"),
     ("iothub-ack", "iothub-ack"),
+    ("iothub-operation", "iothub-operation"),
 ];
 
 /// The properties of one message, still encoded.
@@ -46,9 +48,10 @@ pub struct Property<'a> {
 }
 
 impl Property<'_> {
-    /// Whether the property means something to the hub, or might in future; all others are the application's own.
+    /// Whether the property means something to the hub, or might in future; all others are the application's
+    /// own.
     pub fn is_system(&self) -> bool {
-        self.key.starts_with("$.") || self.key == "iothub-ack" || self.key == "iothub-operation"
+        self.key.starts_with("$.") || self.system_name().is_some()
     }
 
     /// The name that a system property has outside of topics, for example `message-id` for `$.mid`.
@@ -68,7 +71,8 @@ impl<'a> Bag<'a> {
         self.0
     }
 
-    /// The properties in the order sent. Keys may repeat: [`Bag::properties`] and [`Bag::get`] settle which one counts.
+    /// The properties in the order sent. Keys may repeat: [`Bag::properties`] and [`Bag::get`] settle which
+    /// one counts.
     pub fn iter(&self) -> impl Iterator<Item = Property<'a>> + 'a {
         self.0.split('&').filter(|item| !item.is_empty()).map(|item| match item.split_once('=') {
             Some((key, value)) => Property { key: decode(key), value: Some(decode(value)) },
@@ -92,8 +96,8 @@ impl<'a> Bag<'a> {
         properties
     }
 
-    /// Appends the bag as the last segment of a telemetry topic. One `?` in front and one `/` behind would be taken for
-    /// decoration by the reader, so those that belong to the bag are doubled.
+    /// Appends the bag as the last segment of a telemetry topic. One `?` in front and one `/` behind would be
+    /// taken for decoration by the reader, so those that belong to the bag are doubled.
     pub(super) fn write_tail(self, out: &mut Vec<u8>) {
         if self.0.starts_with('?') {
             out.push(b'?');
@@ -124,8 +128,8 @@ impl Properties<'_> {
     }
 }
 
-/// Appends properties as they stand in a topic, to what may be there already. A property with neither key nor value
-/// cannot be expressed and is left out.
+/// Appends properties as they stand in a topic, to what may be there already. A property with neither key nor
+/// value cannot be expressed and is left out.
 pub fn print_properties<'p>(
     properties: impl IntoIterator<Item = (&'p str, Option<&'p str>)>,
     out: &mut String,

@@ -18,7 +18,8 @@ pub struct CloudToDevice<'a> {
     pub content_type: Option<&'a str>,
     /// `$.ce`.
     pub content_encoding: Option<&'a str>,
-    /// `$.exp`. .NET devices drop the connection unless it is written in the one form that [`Timestamp`] prints.
+    /// `$.exp`. .NET devices drop the connection unless it is written in the one form that [`Timestamp`]
+    /// prints.
     pub expiry: Option<Timestamp>,
     /// `iothub-ack`.
     pub feedback: Option<Feedback>,
@@ -49,7 +50,8 @@ impl Feedback {
 }
 
 impl CloudToDevice<'_> {
-    /// Appends the bag of a message to `entity`. It always holds `$.to`: .NET devices cannot read an empty bag.
+    /// Appends the bag of a message to `entity`. It always holds `$.to`: .NET devices cannot read an empty
+    /// bag.
     pub fn print(&self, entity: &EntityId, out: &mut String) {
         let to = format!("/devices/{}/messages/devicebound", entity.device());
         let expiry = self.expiry.map(|expiry| expiry.to_string());

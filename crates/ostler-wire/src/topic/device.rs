@@ -60,8 +60,8 @@ impl<'a> DeviceRequest<'a> {
     }
 }
 
-/// What follows `…/messages/events`: nothing, or `/` and the bag. The bag may start with `?` and end with one `/`
-/// (device §3.1).
+/// What follows `…/messages/events`: nothing, or `/` and the bag. The bag may start with `?` and end with one
+/// `/` (device §3.1).
 #[inline]
 fn telemetry(rest: &str) -> Result<DeviceRequest<'_>, TopicError> {
     let bag = match rest.strip_prefix('/') {

@@ -1,4 +1,5 @@
-//! What the hub says to a device. The exact spelling matters: several devices take these topics apart by position.
+//! What the hub says to a device. The exact spelling matters: several devices take these topics apart by
+//! position.
 
 use ostler_core::id::EntityId;
 

@@ -9,8 +9,8 @@ const METHODS: &str = "$iothub/methods/POST/#";
 const TWIN_ANSWERS: &str = "$iothub/twin/res/#";
 const DESIRED_CHANGES: &str = "$iothub/twin/PATCH/properties/desired/#";
 
-/// What a filter asks for on the connection of `entity`; `None` if it may not be subscribed to there (device §2.9).
-/// Filters are compared, never matched: a wildcard cannot reach anything that is not listed.
+/// What a filter asks for on the connection of `entity`; `None` if it may not be subscribed to there (device
+/// §2.9). Filters are compared, never matched: a wildcard cannot reach anything that is not listed.
 pub fn parse_filter(filter: &str, entity: &EntityId) -> Option<Interest> {
     match filter {
         METHODS => return Some(Interest::Methods),
@@ -30,7 +30,8 @@ pub fn parse_filter(filter: &str, entity: &EntityId) -> Option<Interest> {
     }
 }
 
-/// The filter by which `entity` asks for something; `None` if there is no such thing for a device, or for a module.
+/// The filter by which `entity` asks for something; `None` if there is no such thing for a device, or for a
+/// module.
 pub fn filter(interest: Interest, entity: &EntityId) -> Option<String> {
     let under = |tail| {
         let mut filter = String::from("devices/");

@@ -1,7 +1,7 @@
 //! The topic grammar: what devices and hub say to each other by way of MQTT topic names and filters.
 //!
-//! * [`DeviceRequest`]: from a device to the hub. [`HubMessage`]: from the hub to a device. Each reads and writes its
-//!   topics, so that both ends and their tests share one grammar.
+//! * [`DeviceRequest`]: from a device to the hub. [`HubMessage`]: from the hub to a device. Each reads and
+//!   writes its topics, so that both ends and their tests share one grammar.
 //! * [`Bag`]: the message properties at the end of a telemetry or cloud-to-device topic.
 //! * [`parse_filter`] and [`filter`]: what a subscription stands for.
 //!

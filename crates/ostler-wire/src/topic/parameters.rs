@@ -2,8 +2,8 @@
 
 use super::TopicError;
 
-/// The last segment of a twin or method topic. `$rid` and `$version` may stand anywhere in it and whatever else it holds
-/// is ignored (device §4.1); of two with the same name the first counts.
+/// The last segment of a twin or method topic. `$rid` and `$version` may stand anywhere in it and whatever
+/// else it holds is ignored (device §4.1); of two with the same name the first counts.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Parameters<'a> {
     pub rid: Option<&'a str>,

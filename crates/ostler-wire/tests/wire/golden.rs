@@ -1,5 +1,5 @@
-//! What two official device SDKs really sent: Python `azure-iot-device` 2.14.0 and Node `azure-iot-device` 1.18.4, each
-//! recorded packet by packet against a stub server.
+//! What two official device SDKs really sent: Python `azure-iot-device` 2.14.0 and Node `azure-iot-device`
+//! 1.18.4, each recorded packet by packet against a stub server.
 
 use std::fmt::Write;
 

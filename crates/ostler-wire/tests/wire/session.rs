@@ -144,7 +144,7 @@ fn a_conversation() {
             "subscribe 1 a/# q1, b q2, # q0",
             "publish t \"lost?\"",
             "publish t \"sure\" q1",
-            "unsubscribe 2 a/#, b",
+            "unsubscribe 3 a/#, b",
             "acked 1",
             "disconnect",
         ]
@@ -153,10 +153,10 @@ fn a_conversation() {
         pair.client_heard,
         [
             "subscribed 1 [Granted(AtLeastOnce), Granted(AtLeastOnce), Refused]",
-            "acked 1",
+            "acked 2",
             "message a/1 \"quick\"",
             "message a/2 \"again\" dup",
-            "unsubscribed 2",
+            "unsubscribed 3",
         ]
     );
     assert!(pair.to_server.is_empty());

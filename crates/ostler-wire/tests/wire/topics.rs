@@ -272,7 +272,7 @@ fn properties_are_sorted_into_the_hubs_and_the_applications() {
     // 1 + 1 + 4 + 1 of the system's values, then $x, colourblue and flag.
     assert_eq!(properties.size(), 7 + 2 + 10 + 4);
     let names: Vec<_> = bag.iter().filter_map(|property| property.system_name()).collect();
-    assert_eq!(names, ["message-id", "iothub-ack"]);
+    assert_eq!(names, ["message-id", "iothub-ack", "iothub-operation"]);
 }
 
 #[test]

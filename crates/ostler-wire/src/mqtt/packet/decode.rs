@@ -1,14 +1,15 @@
 //! Bytes to packets.
 //!
-//! Reads in two steps: [`frame`] finds the packet's borders from the fixed header alone, then one function per packet
-//! reads the body through [`Reader`], the only place that checks lengths.
+//! Reads in two steps: [`frame`] finds the packet's borders from the fixed header alone, then one function
+//! per packet reads the body through [`Reader`], the only place that checks lengths.
 
 use super::{
     text, ConnAck, Connect, Delivery, Login, Packet, PacketId, PacketType, Publish, QoS, Refusal, SubAck,
     Subscribe, Unsubscribe, Will,
 };
 
-/// Why bytes are not a packet. All of them end the connection; [`DecodeError::ProtocolLevel`] alone is answered first.
+/// Why bytes are not a packet. All of them end the connection; [`DecodeError::ProtocolLevel`] alone is
+/// answered first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
     /// Packet types 0 and 15.
@@ -86,8 +87,8 @@ pub enum DecodeError {
     ReturnCode(u8),
 }
 
-/// Reads the first packet of `buf` and returns it with its length in bytes; `None` if `buf` ends before the packet.
-/// A packet longer than `max` bytes in all is refused as soon as its fixed header is there.
+/// Reads the first packet of `buf` and returns it with its length in bytes; `None` if `buf` ends before the
+/// packet. A packet longer than `max` bytes in all is refused as soon as its fixed header is there.
 ///
 /// # Errors
 /// See [`DecodeError`]. Nothing useful can follow a malformed packet: the connection must be closed.
@@ -99,8 +100,8 @@ pub fn decode(buf: &[u8], max: usize) -> Result<Option<(Packet<'_>, usize)>, Dec
     }
 }
 
-/// The total length in bytes of the packet that `buf` starts with, known before all of it is there: what a reader
-/// should make room for. `None` as long as the fixed header is incomplete.
+/// The total length in bytes of the packet that `buf` starts with, known before all of it is there: what a
+/// reader should make room for. `None` as long as the fixed header is incomplete.
 ///
 /// # Errors
 /// As [`decode`], as far as the fixed header shows.
@@ -255,7 +256,8 @@ impl<'a> Frame<'a> {
     pub fn connect(&self) -> Result<Connect<'a>, DecodeError> {
         let mut body = Reader(self.body);
         let name = body.binary()?;
-        // Level 3 was called MQIsdp. What follows the level has another layout in other versions: look no further.
+        // Level 3 was called MQIsdp. What follows the level has another layout in other versions: look no
+        // further.
         if name != b"MQTT" && name != b"MQIsdp" {
             return Err(DecodeError::ProtocolName);
         }
@@ -345,7 +347,8 @@ impl<'a> Frame<'a> {
     }
 }
 
-/// The (filter, QoS) pairs of a SUBSCRIBE body that [`Frame::subscribe`] has checked; a fault would end the list.
+/// The (filter, QoS) pairs of a SUBSCRIBE body that [`Frame::subscribe`] has checked; a fault would end the
+/// list.
 pub(super) fn subscriptions(encoded: &[u8]) -> impl Iterator<Item = (&str, QoS)> {
     let mut body = Reader(encoded);
     std::iter::from_fn(move || {

@@ -136,8 +136,9 @@ impl Publish<'_> {
 
 /// Appends a PUBLISH whose topic spells itself.
 ///
-/// The remaining length stands before the topic but can only be known after it, so room is left for as many length
-/// bytes as the hint suggests; if that was wrong the topic is moved by the difference, before the payload is copied.
+/// The remaining length stands before the topic but can only be known after it, so room is left for as many
+/// length bytes as the hint suggests; if that was wrong the topic is moved by the difference, before the
+/// payload is copied.
 #[inline]
 pub(crate) fn publish<T: TopicName + ?Sized>(
     topic: &T,

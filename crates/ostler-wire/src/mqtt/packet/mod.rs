@@ -1,9 +1,10 @@
 //! The fourteen MQTT 3.1.1 packets, as values that borrow from the buffer they were read from.
 //!
-//! One codec serves both directions; which packet may come when is decided in [`super::server`] and [`super::client`].
+//! One codec serves both directions; which packet may come when is decided in [`super::server`] and
+//! [`super::client`].
 //!
-//! Invariant: whatever [`decode`] accepts is well formed by the letter of the standard, and encoding it again gives the
-//! same bytes. In particular a remaining length must be written in as few bytes as it needs.
+//! Invariant: whatever [`decode()`] accepts is well formed by the letter of the standard, and encoding it again
+//! gives the same bytes. In particular a remaining length must be written in as few bytes as it needs.
 //! Invariant: the cost of looking at an incomplete packet does not depend on its length.
 
 mod decode;
@@ -18,7 +19,8 @@ pub(crate) use decode::{frame, kind, Frame};
 pub(crate) use encode::publish;
 pub use encode::{EncodeError, TopicName};
 
-/// The largest total length of a packet that MQTT can express: one type byte, four length bytes, the remaining length.
+/// The largest total length of a packet that MQTT can express: one type byte, four length bytes, the
+/// remaining length.
 pub const MAX_LENGTH: usize = 5 + MAX_REMAINING;
 
 /// The largest remaining length that four length bytes can express.
@@ -178,7 +180,8 @@ pub struct Connect<'a> {
     pub login: Option<Login<'a>>,
 }
 
-/// A username, perhaps with a password. A password without a username cannot be expressed, as the standard demands.
+/// A username, perhaps with a password. A password without a username cannot be expressed, as the standard
+/// demands.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Login<'a> {
     /// The username.

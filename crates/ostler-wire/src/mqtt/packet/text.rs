@@ -1,7 +1,8 @@
 //! What MQTT allows as text (standard §1.5.3, §4.7).
 //!
-//! U+0000 is refused everywhere. Other control characters are accepted: the standard leaves that to the receiver, and
-//! devices that do not percent-encode their message properties put anything they like into topics (device §3.2).
+//! U+0000 is refused everywhere. Other control characters are accepted: the standard leaves that to the
+//! receiver, and devices that do not percent-encode their message properties put anything they like into
+//! topics (device §3.2).
 
 use super::DecodeError;
 
@@ -45,8 +46,8 @@ pub(super) fn filter(bytes: &[u8]) -> Result<&str, DecodeError> {
     Ok(text)
 }
 
-/// Whether any byte satisfies `test`. Looks at sixteen bytes at a time, without a branch in between, so that the
-/// compiler can use vector instructions: this runs for every message.
+/// Whether any byte satisfies `test`. Looks at sixteen bytes at a time, without a branch in between, so that
+/// the compiler can use vector instructions: this runs for every message.
 #[inline]
 fn any(mut bytes: &[u8], test: impl Fn(u8) -> bool) -> bool {
     let mut found = false;
