@@ -251,7 +251,10 @@ mod tests {
     use super::*;
 
     fn builder(host: &str) -> Builder {
-        Client::builder(&format!("HostName={host};SharedAccessKeyName=p;SharedAccessKey=AAECAwQ=")).unwrap()
+        Client::builder(&format!(
+            "HostName={host};SharedAccessKeyName=p;SharedAccessKey=AAECAwQFBgcICQoLDA0ODw=="
+        ))
+        .unwrap()
     }
 
     #[test]

@@ -8,8 +8,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use base64::engine::general_purpose::STANDARD;
-use base64::Engine;
+use ostler_core::identity::SymmetricKey;
 
 /// Where a hub answers and how a back end proves itself to it.
 #[derive(Clone, PartialEq, Eq)]
@@ -22,8 +21,8 @@ pub struct ConnectionString {
 /// What a back end signs in with.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) enum Credential {
-    /// A shared access policy and one of its two keys, decoded.
-    Policy { name: String, key: Vec<u8> },
+    /// A shared access policy and one of its two keys.
+    Policy { name: String, key: SymmetricKey },
     /// A token made by somebody else; it is sent as it is and cannot be renewed.
     Token(String),
 }
@@ -50,9 +49,9 @@ pub enum ConnectionStringError {
          (see `ostler policy connection-string`)"
     )]
     OfDevice,
-    /// The key is not base64.
-    #[error("SharedAccessKey is not base64")]
-    KeyNotBase64,
+    /// The key cannot be one.
+    #[error("SharedAccessKey is not the base64 of 16 to 64 bytes")]
+    BadKey,
     /// The host part cannot be dialled.
     #[error("HostName `{0}` is not a host name with an optional port")]
     BadHost(String),
@@ -99,7 +98,7 @@ impl FromStr for ConnectionString {
             return Err(ConnectionStringError::Missing("SharedAccessKeyName"));
         };
         let Some(key) = fields.key else { return Err(ConnectionStringError::Missing("SharedAccessKey")) };
-        let key = STANDARD.decode(key).map_err(|_| ConnectionStringError::KeyNotBase64)?;
+        let key = SymmetricKey::from_base64(key).map_err(|_| ConnectionStringError::BadKey)?;
         Ok(Self { host, port, credential: Credential::Policy { name: name.to_owned(), key } })
     }
 }
@@ -184,15 +183,15 @@ mod tests {
     #[test]
     fn reads_what_azure_and_ostler_write() {
         check(
-            "HostName=h.example;SharedAccessKeyName=service;SharedAccessKey=AAEC",
+            "HostName=h.example;SharedAccessKeyName=service;SharedAccessKey=AAECAwQFBgcICQoLDA0ODw==",
             Ok(("h.example", None, Some("service"))),
         );
         check(
-            "HostName=localhost:8443;SharedAccessKeyName=p;SharedAccessKey=AAE=",
+            "HostName=localhost:8443;SharedAccessKeyName=p;SharedAccessKey=AAECAwQFBgcICQoLDA0ODw==",
             Ok(("localhost", Some(8443), Some("p"))),
         );
         check(
-            "HostName=[::1]:8443;SharedAccessKeyName=p;SharedAccessKey=AAE=;",
+            "HostName=[::1]:8443;SharedAccessKeyName=p;SharedAccessKey=AAECAwQFBgcICQoLDA0ODw==;",
             Ok(("[::1]", Some(8443), Some("p"))),
         );
         check(
@@ -211,15 +210,21 @@ mod tests {
         check("HostName=h;HostName=i", Err(E::Duplicate("HostName".into())));
         check("hostname=h", Err(E::UnknownName("hostname".into())));
         check("HostName=h;DeviceId=d;SharedAccessKey=AAE=", Err(E::OfDevice));
-        check("HostName=h;SharedAccessKeyName=p;SharedAccessKey=?", Err(E::KeyNotBase64));
-        check("HostName=h:x;SharedAccessKeyName=p;SharedAccessKey=AA==", Err(E::BadHost("h:x".into())));
-        check("HostName=a/b;SharedAccessKeyName=p;SharedAccessKey=AA==", Err(E::BadHost("a/b".into())));
+        check("HostName=h;SharedAccessKeyName=p;SharedAccessKey=?", Err(E::BadKey));
+        check(
+            "HostName=h:x;SharedAccessKeyName=p;SharedAccessKey=AAECAwQFBgcICQoLDA0ODw==",
+            Err(E::BadHost("h:x".into())),
+        );
+        check(
+            "HostName=a/b;SharedAccessKeyName=p;SharedAccessKey=AAECAwQFBgcICQoLDA0ODw==",
+            Err(E::BadHost("a/b".into())),
+        );
     }
 
     #[test]
     fn debug_hides_the_key() {
         let cs: ConnectionString =
-            "HostName=h;SharedAccessKeyName=p;SharedAccessKey=c2VjcmV0c2VjcmV0".parse().unwrap();
+            "HostName=h;SharedAccessKeyName=p;SharedAccessKey=c2VjcmV0c2VjcmV0c2VjcmV0".parse().unwrap();
         assert!(!format!("{cs:?}").contains("c2Vj") && !format!("{cs:?}").contains("115"));
     }
 }

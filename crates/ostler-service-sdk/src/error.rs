@@ -9,7 +9,7 @@ use std::fmt;
 use std::time::Duration;
 
 use http::{HeaderMap, StatusCode};
-use serde_json::Value;
+use ostler_wire::rest::error::{ErrorCode, ErrorReport, ERROR_CODE_HEADER};
 
 use crate::connection_string::ConnectionStringError;
 
@@ -103,9 +103,9 @@ pub enum ErrorKind {
 pub struct Fault {
     /// HTTP status.
     pub status: u16,
-    /// The service's error number, such as 404103, if the answer carried one.
-    pub code: Option<u32>,
-    /// The service's error name, such as `DeviceNotOnline`, if the answer carried one.
+    /// The service's error code, if the answer named one that is known.
+    pub code: Option<ErrorCode>,
+    /// The service's error name, such as `DeviceNotOnline`, if the answer carried one, known or not.
     pub name: Option<String>,
     /// What the hub says, for people.
     pub message: String,
@@ -163,80 +163,52 @@ fn certificate_error(error: &(dyn std::error::Error + 'static)) -> bool {
 }
 
 impl Fault {
-    /// The class of this error. The number decides where there is one: 404103 is no missing device.
+    /// The class of this error. The code decides where there is one: 404103 is no missing device.
     pub fn kind(&self) -> ErrorKind {
-        match (self.code, self.name.as_deref()) {
-            (Some(404_103 | 404_104), _) | (None, Some("DeviceNotOnline")) => {
-                return ErrorKind::DeviceOffline
+        match (self.code, self.status) {
+            (Some(ErrorCode::DeviceNotOnline | ErrorCode::DeviceConnectionClosedRemotely), _) => {
+                ErrorKind::DeviceOffline
             }
-            (Some(504_101), _) | (None, Some("GatewayTimeout")) => return ErrorKind::DeviceTimeout,
-            _ => {}
-        }
-        match self.status {
-            401 | 403 => ErrorKind::Unauthorized,
-            404 => ErrorKind::NotFound,
-            409 => ErrorKind::Conflict,
-            412 => ErrorKind::PreconditionFailed,
-            408 | 504 => ErrorKind::Timeout,
-            429 | 503 => ErrorKind::Busy,
-            500..=599 => ErrorKind::Server,
+            (Some(ErrorCode::GatewayTimeout), _) => ErrorKind::DeviceTimeout,
+            (_, 401 | 403) => ErrorKind::Unauthorized,
+            (_, 404) => ErrorKind::NotFound,
+            (_, 409) => ErrorKind::Conflict,
+            (_, 412) => ErrorKind::PreconditionFailed,
+            (_, 408 | 504) => ErrorKind::Timeout,
+            (_, 429 | 503) => ErrorKind::Busy,
+            (_, 500..=599) => ErrorKind::Server,
             _ => ErrorKind::Invalid,
         }
     }
 
-    /// Reads Form A, Form B, or anything else (service §3.1).
+    /// Reads either of the service's forms, or anything else (service §3.1).
     pub(crate) fn read(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Self {
-        let mut fault = Self {
+        let report = ErrorReport::parse(body);
+        let header = header_text(headers, ERROR_CODE_HEADER);
+        let (body_code, mut message, tracking_id) = match report {
+            Some(report) => (report.code, report.message, report.tracking_id),
+            None => (None, foreign_text(body), None),
+        };
+        let code = body_code.or_else(|| ErrorCode::try_from(header.as_deref()?).ok());
+        if message.is_empty() {
+            message = status.canonical_reason().unwrap_or("no further text").to_owned();
+        }
+        Self {
             status: status.as_u16(),
-            code: None,
-            name: header_text(headers, "iothub-errorcode"),
-            message: String::new(),
-            tracking_id: None,
+            code,
+            name: code.map(|code| code.name().to_owned()).or(header),
+            message,
+            tracking_id,
             retry_after: retry_after(headers),
-        };
-        let document: Option<Value> = serde_json::from_slice(body).ok();
-        match document.as_ref().and_then(|document| document["Message"].as_str()) {
-            Some(message) => {
-                fault.read_message(message);
-                let exception = document.as_ref().and_then(|document| document["ExceptionMessage"].as_str());
-                fault.tracking_id = fault.tracking_id.take().or_else(|| exception.and_then(tracking_id));
-            }
-            None => fault.message = foreign_text(body),
         }
-        if fault.code.is_none() {
-            fault.code = header_text(headers, "iothub-statuscode").and_then(|code| code.parse().ok());
-        }
-        if fault.message.is_empty() {
-            fault.message = status.canonical_reason().unwrap_or("no further text").to_owned();
-        }
-        fault
-    }
-
-    fn read_message(&mut self, message: &str) {
-        if let Ok(Value::Object(form_b)) = serde_json::from_str(message) {
-            let text = |key: &str| form_b.get(key).and_then(Value::as_str).map(str::to_owned);
-            self.code =
-                form_b.get("errorCode").and_then(Value::as_u64).and_then(|code| u32::try_from(code).ok());
-            self.tracking_id = text("trackingId");
-            self.message = text("message").unwrap_or_default();
-            return;
-        }
-        let Some(rest) = message.strip_prefix("ErrorCode:") else {
-            self.message = message.to_owned();
-            return;
-        };
-        let (name, text) = rest.split_once(';').unwrap_or((rest, ""));
-        self.name = Some(name.to_owned());
-        self.message = text.to_owned();
     }
 }
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (&self.name, self.code) {
-            (Some(name), Some(code)) => write!(f, "{name} ({code})")?,
-            (Some(name), None) => write!(f, "{name} (HTTP {})", self.status)?,
-            (None, Some(code)) => write!(f, "error {code}")?,
+        match (self.code, &self.name) {
+            (Some(code), _) => write!(f, "{code} ({})", code.number())?,
+            (None, Some(name)) => write!(f, "{name} (HTTP {})", self.status)?,
             (None, None) => write!(f, "HTTP {}", self.status)?,
         }
         write!(f, ": {}", self.message)
@@ -252,12 +224,6 @@ fn header_text(headers: &HeaderMap, name: &str) -> Option<String> {
 /// Only the delay in seconds; the date form is used by none of the servers spoken to.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     header_text(headers, "retry-after").and_then(|text| text.trim().parse().ok()).map(Duration::from_secs)
-}
-
-fn tracking_id(text: &str) -> Option<String> {
-    let id = text.strip_prefix("Tracking ID:")?;
-    let id = id.split("-TimeStamp:").next().unwrap_or(id);
-    (!id.is_empty()).then(|| id.to_owned())
 }
 
 fn foreign_text(body: &[u8]) -> String {
@@ -290,7 +256,7 @@ mod tests {
         assert_eq!(fault.message, "dev-1");
         assert_eq!(fault.tracking_id.as_deref(), Some("0a1b-G:3"));
         assert_eq!(fault.kind(), ErrorKind::NotFound);
-        assert_eq!(fault.to_string(), "DeviceNotFound (HTTP 404): dev-1");
+        assert_eq!(fault.to_string(), "DeviceNotFound (404001): dev-1");
     }
 
     #[test]
@@ -304,7 +270,7 @@ mod tests {
             fault,
             Fault {
                 status: 404,
-                code: Some(404_103),
+                code: Some(ErrorCode::DeviceNotOnline),
                 name: Some("DeviceNotOnline".into()),
                 message: "Timed out.".into(),
                 tracking_id: Some("0a1b-G:0".into()),
@@ -321,7 +287,9 @@ mod tests {
         assert_eq!(read(503, &[], "").to_string(), "HTTP 503: Service Unavailable");
         assert_eq!(read(400, &[], r#"{"Message":"just text"}"#).message, "just text");
         assert_eq!(read(400, &[], &"x".repeat(9000)).message.len(), MAX_FOREIGN_TEXT);
-        assert_eq!(read(400, &[], r#"{"Message":"ErrorCode:ArgumentNull"}"#).message, "Bad Request");
+        assert_eq!(read(400, &[], r#"{"Message":"ErrorCode:ArgumentNull;"}"#).message, "Bad Request");
+        let novel = read(400, &[("iothub-errorcode", "Novel")], r#"{"Message":"ErrorCode:Novel;x"}"#);
+        assert_eq!(novel.to_string(), "Novel (HTTP 400): x");
     }
 
     #[test]

@@ -30,6 +30,7 @@ pub use client::{Builder, Client};
 pub use connection_string::{ConnectionString, ConnectionStringError};
 pub use error::{Error, ErrorKind, Fault};
 pub use model::*;
-pub use ops::{BulkOptions, BulkSummary, ChunkReport, EventStream, IfMatch, MAX_BULK_ENTRIES};
+pub use ops::{BulkOptions, BulkSummary, ChunkReport, EventStream, IfMatch, Probe, MAX_BULK_ENTRIES};
 pub use ostler_core::id::{DeviceId, EntityId, IdError, ModuleId};
+pub use ostler_wire::rest::error::ErrorCode;
 pub use retry::RetryPolicy;

@@ -14,12 +14,16 @@ words! {
         Connection = "connection",
         /// A twin was written.
         Twin = "twin",
+        /// An identity was created, changed or deleted.
+        Registry = "registry",
         /// A method was called or answered.
         Method = "method",
         /// A device sent a message.
         Telemetry = "telemetry",
         /// A sign-in was refused.
         Auth = "auth",
+        /// This listener was too slow and missed events.
+        Lagged = "lagged",
     }
 }
 

@@ -1,15 +1,29 @@
 //! Ostler's own routes under `/ostler/v1/`. Azure IoT Hub answers them with 404, a strict hub too.
 
+use std::time::{Duration, Instant};
+
 use http::Method;
 use ostler_core::id::EntityId;
 use serde_json::json;
 
-use super::{encode, json_body};
+use super::{encode, entity_path, json_body};
 use crate::error::Error;
 use crate::model::{BackupReport, CertificateAuthority, Diagnosis, HubStatus, KeySlot, Policy};
 use crate::retry::Safety;
 use crate::transport::Call;
 use crate::Client;
+
+/// What [`Client::probe`] found.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Probe {
+    /// From the first byte sent to the last received, connecting included.
+    pub round_trip: Duration,
+    /// The hub's `Date` header, as HTTP writes it.
+    pub date: Option<String>,
+    /// Why the hub refused the caller, if it did.
+    pub refusal: Option<Error>,
+}
 
 impl Client {
     /// How the hub is doing.
@@ -20,17 +34,26 @@ impl Client {
         self.get("/ostler/v1/status".to_owned()).await
     }
 
+    /// Whether the hub answers at all, how fast, and what time it has. An answer that refuses the caller is an answer too.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub async fn probe(&self) -> Result<Probe, Error> {
+        let started = Instant::now();
+        let reply = self.transport.exchange(&Call::new(Method::GET, "/ostler/v1/status")).await?;
+        let round_trip = started.elapsed();
+        let date = reply.headers.get(http::header::DATE).and_then(|date| date.to_str().ok());
+        let date = date.map(str::to_owned);
+        let refusal = (!reply.status.is_success()).then(|| reply.into_fault());
+        Ok(Probe { round_trip, date, refusal })
+    }
+
     /// Why a device or module is or is not online.
     ///
     /// # Errors
     /// [`crate::ErrorKind::NotFound`] when there is no such device.
     pub async fn diagnosis(&self, id: &EntityId) -> Result<Diagnosis, Error> {
-        let mut call =
-            Call::new(Method::GET, format!("/ostler/v1/devices/{}/diagnosis", encode(id.device())));
-        if let Some(module) = id.module() {
-            call.query = format!("&moduleId={}", encode(module));
-        }
-        self.transport.send(&call).await?.json()
+        self.get(format!("{}/diagnosis", entity_path("ostler/v1/devices", id))).await
     }
 
     /// All shared access policies, keys included.
@@ -112,7 +135,7 @@ impl Client {
     ///
     /// # Errors
     /// [`crate::ErrorKind::Conflict`] or [`crate::ErrorKind::Invalid`] when the folder cannot be used.
-    pub async fn backup(&self, path: &str, timeout: std::time::Duration) -> Result<BackupReport, Error> {
+    pub async fn backup(&self, path: &str, timeout: Duration) -> Result<BackupReport, Error> {
         let mut call = Call::new(Method::POST, "/ostler/v1/backup");
         call.body = json_body(&json!({ "path": path }))?;
         call.timeout = Some(timeout);

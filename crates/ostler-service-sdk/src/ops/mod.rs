@@ -6,11 +6,10 @@
 
 use bytes::Bytes;
 use ostler_core::id::EntityId;
-use percent_encoding::utf8_percent_encode;
+use ostler_core::sas::percent_encode;
 use serde::Serialize;
 
 use crate::error::Error;
-use crate::token::COMPONENT;
 
 mod bulk;
 mod events;
@@ -21,6 +20,7 @@ mod twin;
 
 pub use bulk::{BulkOptions, BulkSummary, ChunkReport, MAX_BULK_ENTRIES};
 pub use events::EventStream;
+pub use extension::Probe;
 
 /// Under which condition a write takes place.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,8 +50,8 @@ impl IfMatch {
     }
 }
 
-fn encode(segment: &str) -> impl std::fmt::Display + '_ {
-    utf8_percent_encode(segment, COMPONENT)
+fn encode(segment: &str) -> String {
+    percent_encode(segment)
 }
 
 /// `/{root}/{device}` or `/{root}/{device}/modules/{module}`.
@@ -77,7 +77,6 @@ mod tests {
         let path = |id: &str| entity_path("twins", &EntityId::parse(id).unwrap());
         assert_eq!(path("pump-7"), "/twins/pump-7");
         assert_eq!(path("a+b#c%d/$edgeHub"), "/twins/a%2Bb%23c%25d/modules/%24edgeHub");
-        // Dots alone would be taken for the path's own folders by proxies, but a lone dot id is legal.
         assert_eq!(path("q?u"), "/twins/q%3Fu");
     }
 

@@ -1,0 +1,301 @@
+//! The client against a scripted HTTP server on a loopback port: what it sends, what it repeats, how it reads answers.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use ostler_service_sdk::{
+    BulkEntry, BulkOptions, Client, Device, DeviceId, EntityId, Error, ErrorKind, EventFilter, EventKind,
+    IfMatch, ImportMode, MethodCall, RetryPolicy, TwinPatch,
+};
+use serde_json::{json, Value};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+
+/// What the server does with one request.
+enum Reply {
+    /// Answers.
+    Answer(u16, &'static str, String),
+    /// Closes the connection without an answer.
+    HangUp,
+    /// Never answers.
+    Silence,
+}
+
+fn answer(status: u16, body: Value) -> Reply {
+    Reply::Answer(status, "", body.to_string())
+}
+
+/// A request as it came over the socket.
+#[derive(Debug, Clone)]
+struct Seen {
+    line: String,
+    headers: Vec<(String, String)>,
+    body: Vec<u8>,
+}
+
+impl Seen {
+    fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+}
+
+struct Hub {
+    client: Client,
+    seen: Arc<Mutex<Vec<Seen>>>,
+}
+
+impl Hub {
+    async fn start(script: impl IntoIterator<Item = Reply>) -> Self {
+        let script: VecDeque<Reply> = script.into_iter().collect();
+        let script = Arc::new(Mutex::new(script));
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let log = seen.clone();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(converse(stream, script.clone(), log.clone()));
+            }
+        });
+        Self { client: client(port), seen }
+    }
+
+    fn seen(&self) -> Vec<Seen> {
+        self.seen.lock().unwrap().clone()
+    }
+
+    fn lines(&self) -> Vec<String> {
+        self.seen().into_iter().map(|seen| seen.line).collect()
+    }
+}
+
+fn client(port: u16) -> Client {
+    Client::builder(&format!(
+        "HostName=127.0.0.1:{port};SharedAccessKeyName=service;SharedAccessKey=AAECAwQFBgcICQoLDA0ODw=="
+    ))
+    .unwrap()
+    .plain_http()
+    .timeout(Duration::from_millis(300))
+    .retry(RetryPolicy {
+        max_attempts: 3,
+        first_wait: Duration::from_millis(1),
+        max_wait: Duration::from_millis(2),
+        budget: Duration::from_secs(1),
+    })
+    .build()
+    .unwrap()
+}
+
+/// Serves one connection, keep-alive, a scripted reply per request.
+async fn converse(stream: TcpStream, script: Arc<Mutex<VecDeque<Reply>>>, log: Arc<Mutex<Vec<Seen>>>) {
+    let mut stream = BufReader::new(stream);
+    while let Some(seen) = read_request(&mut stream).await {
+        log.lock().unwrap().push(seen);
+        let reply = script.lock().unwrap().pop_front();
+        match reply {
+            None | Some(Reply::HangUp) => return,
+            Some(Reply::Silence) => std::future::pending().await,
+            Some(Reply::Answer(status, headers, body)) => {
+                let head = format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\n{headers}\r\n", body.len());
+                stream.write_all(head.as_bytes()).await.unwrap();
+                stream.write_all(body.as_bytes()).await.unwrap();
+            }
+        }
+    }
+}
+
+async fn read_request(stream: &mut BufReader<TcpStream>) -> Option<Seen> {
+    let mut line = String::new();
+    if stream.read_line(&mut line).await.ok()? == 0 {
+        return None;
+    }
+    let mut headers = Vec::new();
+    loop {
+        let mut header = String::new();
+        stream.read_line(&mut header).await.ok()?;
+        match header.trim_end().split_once(": ") {
+            Some((name, value)) => headers.push((name.to_ascii_lowercase(), value.to_owned())),
+            None => break,
+        }
+    }
+    let length =
+        headers.iter().find(|(name, _)| name == "content-length").map_or(0, |(_, n)| n.parse().unwrap());
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).await.ok()?;
+    let line = line.trim_end().trim_end_matches(" HTTP/1.1").to_owned();
+    Some(Seen { line, headers, body })
+}
+
+fn device_id(id: &str) -> DeviceId {
+    DeviceId::new(id).unwrap()
+}
+
+fn entity(id: &str) -> EntityId {
+    EntityId::parse(id).unwrap()
+}
+
+#[tokio::test]
+async fn requests_look_as_the_service_expects() {
+    let device = json!({ "deviceId": "d", "etag": "MQ==" });
+    let hub = Hub::start([
+        answer(200, device.clone()),
+        answer(200, device.clone()),
+        answer(200, device),
+        answer(200, json!({ "deviceId": "d" })),
+        Reply::Answer(204, "", String::new()),
+    ])
+    .await;
+    let created = hub.client.create_device(&Device::new("d")).await.unwrap();
+    let if_match = IfMatch::from_etag(created.etag.as_deref());
+    hub.client.update_device(&created, if_match).await.unwrap();
+    hub.client.device(&device_id("a+b#c%d")).await.unwrap();
+    let patch = TwinPatch::desired(json!({ "a": 1 }));
+    hub.client.patch_twin(&entity("d/m"), &patch, IfMatch::Any).await.unwrap();
+    hub.client.delete_device(&device_id("d"), IfMatch::Any).await.unwrap();
+    assert_eq!(
+        hub.lines(),
+        [
+            "PUT /devices/d?api-version=2021-04-12",
+            "PUT /devices/d?api-version=2021-04-12",
+            "GET /devices/a%2Bb%23c%25d?api-version=2021-04-12",
+            "PATCH /twins/d/modules/m?api-version=2021-04-12",
+            "DELETE /devices/d?api-version=2021-04-12",
+        ]
+    );
+    let seen = hub.seen();
+    let if_match: Vec<_> = seen.iter().map(|seen| seen.header("if-match")).collect();
+    assert_eq!(if_match, [None, Some("\"MQ==\""), None, Some("*"), Some("*")]);
+    assert!(seen[0].header("authorization").unwrap().starts_with("SharedAccessSignature sr=127.0.0.1&sig="));
+    assert_eq!(seen[0].header("content-type"), Some("application/json; charset=utf-8"));
+    assert_eq!(seen[3].body, br#"{"properties":{"desired":{"a":1}}}"#);
+}
+
+#[tokio::test]
+async fn a_busy_hub_is_asked_again() {
+    let hub = Hub::start([
+        answer(503, json!({})),
+        Reply::HangUp,
+        answer(200, json!({ "connectedDeviceCount": 4 })),
+    ])
+    .await;
+    assert_eq!(hub.client.service_statistics().await.unwrap().connected_device_count, 4);
+    assert_eq!(hub.seen().len(), 3);
+}
+
+#[tokio::test]
+async fn attempts_are_limited_and_the_last_answer_counts() {
+    let hub = Hub::start((0..9).map(|_| answer(500, json!({ "Message": "ErrorCode:ServerError;x" })))).await;
+    let error = hub.client.service_statistics().await.unwrap_err();
+    assert_eq!((error.kind(), hub.seen().len()), (ErrorKind::Server, 3));
+}
+
+#[tokio::test]
+async fn what_is_final_is_asked_once() {
+    for (status, kind) in [
+        (400, ErrorKind::Invalid),
+        (401, ErrorKind::Unauthorized),
+        (404, ErrorKind::NotFound),
+        (412, ErrorKind::PreconditionFailed),
+    ] {
+        let hub = Hub::start((0..9).map(|_| answer(status, json!({})))).await;
+        let error = hub.client.device(&device_id("d")).await.unwrap_err();
+        assert_eq!((error.kind(), hub.seen().len()), (kind, 1));
+    }
+}
+
+#[tokio::test]
+async fn a_method_call_that_may_have_arrived_is_not_repeated() {
+    let lost = [Reply::HangUp, answer(200, json!({ "status": 200 }))];
+    let hub = Hub::start(lost).await;
+    let error = hub.client.invoke(&entity("d"), &MethodCall::new("reboot")).await.unwrap_err();
+    assert!(matches!(error, Error::Interrupted { .. }), "{error:?}");
+    assert_eq!(hub.lines(), ["POST /twins/d/methods?api-version=2021-04-12"]);
+
+    let hub = Hub::start((0..9).map(|_| answer(503, json!({})))).await;
+    assert!(hub.client.invoke(&entity("d"), &MethodCall::new("reboot")).await.is_err());
+    assert_eq!(hub.seen().len(), 1);
+}
+
+#[tokio::test]
+async fn a_throttled_method_call_was_not_executed_and_is_repeated() {
+    let hub =
+        Hub::start([answer(429, json!({})), answer(200, json!({ "status": 500, "payload": null }))]).await;
+    let result = hub.client.invoke(&entity("d"), &MethodCall::new("reboot")).await.unwrap();
+    assert_eq!((result.status, hub.seen().len()), (500, 2));
+}
+
+#[tokio::test]
+async fn silence_ends_in_a_timeout() {
+    let hub = Hub::start((0..9).map(|_| Reply::Silence)).await;
+    let error = hub.client.device(&device_id("d")).await.unwrap_err();
+    assert_eq!((error.kind(), hub.seen().len()), (ErrorKind::Timeout, 3));
+}
+
+#[tokio::test]
+async fn nobody_there_is_told_as_such() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    drop(listener);
+    let error = client(port).device(&device_id("d")).await.unwrap_err();
+    assert!(matches!(error, Error::Connect { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn nonsense_is_told_as_such() {
+    let hub = Hub::start([Reply::Answer(200, "", "<html>".to_owned())]).await;
+    let error = hub.client.device(&device_id("d")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Protocol);
+}
+
+#[tokio::test]
+async fn bulk_writes_are_chunked_and_keep_each_error() {
+    let failed = json!({ "isSuccessful": false, "warnings": [], "errors":
+        [{ "deviceId": "120", "errorCode": "DeviceAlreadyExists", "errorStatus": "x", "operation": "create" }] });
+    let fine = json!({ "isSuccessful": true, "errors": [], "warnings": [] });
+    let hub = Hub::start([answer(200, fine.clone()), answer(400, failed), answer(200, fine)]).await;
+    let entries = (0..250).map(|n| BulkEntry::new(ImportMode::Create, n.to_string()));
+    let mut errors = Vec::new();
+    let summary = hub
+        .client
+        .bulk_all(entries, BulkOptions { concurrency: 1 }, |chunk| {
+            errors.extend(chunk.errors.iter().cloned())
+        })
+        .await
+        .unwrap();
+    assert_eq!((summary.entries, summary.failed), (250, 1));
+    assert_eq!(errors[0].device_id, "120");
+    let sizes: Vec<_> = hub
+        .seen()
+        .iter()
+        .map(|seen| serde_json::from_slice::<Vec<Value>>(&seen.body).unwrap().len())
+        .collect();
+    assert_eq!(sizes, [100, 100, 50]);
+}
+
+#[tokio::test]
+async fn a_refused_bulk_request_ends_it() {
+    let refusal =
+        json!({ "Message": "ErrorCode:DeviceDefinedMultipleTimes;DeviceDefinedMultipleTimes, device ID d" });
+    let hub = Hub::start([answer(400, refusal)]).await;
+    let error = hub.client.bulk(&[BulkEntry::new(ImportMode::Create, "d")]).await.unwrap_err();
+    assert_eq!(error.fault().unwrap().name.as_deref(), Some("DeviceDefinedMultipleTimes"));
+}
+
+#[tokio::test]
+async fn events_come_as_they_are_told() {
+    let lines = "{\"type\":\"telemetry\",\"deviceId\":\"d\",\"body\":{\"t\":21.50}}\n\n{\"type\":\"later\"}\n{oops}\n";
+    let hub = Hub::start([Reply::Answer(200, "", lines.to_owned())]).await;
+    let filter =
+        EventFilter { kinds: vec![EventKind::Telemetry, EventKind::Auth], device_id: Some("a b".to_owned()) };
+    let events: Vec<_> = hub.client.events(&filter).await.unwrap().collect().await;
+    assert_eq!(
+        hub.lines(),
+        ["GET /ostler/v1/events?api-version=2021-04-12&types=telemetry%2Cauth&deviceId=a%20b"]
+    );
+    assert_eq!(events[0].as_ref().unwrap().details["body"].to_string(), r#"{"t":21.50}"#);
+    assert_eq!(events[1].as_ref().unwrap().kind, EventKind::Other("later".to_owned()));
+    assert_eq!(events[2].as_ref().unwrap_err().kind(), ErrorKind::Protocol);
+    assert_eq!(events.len(), 3);
+}
