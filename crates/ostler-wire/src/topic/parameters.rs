@@ -20,9 +20,12 @@ impl<'a> Parameters<'a> {
         }
         let text = segment.strip_prefix('?').ok_or(TopicError::Unknown)?;
         // Almost always `$rid` stands alone.
-        if let Some(rid) = text.strip_prefix("$rid=").filter(|rid| !rid.contains('&')) {
-            found.rid = Some(request_id(rid)?);
-            return Ok(found);
+        match text.strip_prefix("$rid=") {
+            Some(rid) if !rid.is_empty() && memchr::memchr2(b'&', b'/', rid.as_bytes()).is_none() => {
+                found.rid = Some(rid);
+                return Ok(found);
+            }
+            _ => {}
         }
         for parameter in text.split('&') {
             match parameter.split_once('=') {
