@@ -22,6 +22,7 @@ use fjall::config::{BlockSizePolicy, FilterPolicy, FilterPolicyEntry};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 const KEYSPACE: &str = "ostler";
 /// Blocks are only ever read in long scans.
@@ -30,6 +31,13 @@ const BLOCK_BYTES: u32 = 32 * 1024;
 pub(crate) const LEAST_JOURNALS: u64 = 64 * 1024 * 1024;
 /// fjall's cache: nothing is read twice.
 const CACHE_BYTES: u64 = 1024 * 1024;
+
+/// Full tables in memory that wait to be written; fjall stops at 4.
+const MOST_SEALED: usize = 3;
+/// Files that wait to be merged; fjall stops at 30.
+const MOST_YOUNG: usize = 24;
+/// How often to look whether fjall has caught up.
+const CATCH_UP: Duration = Duration::from_millis(1);
 
 /// First byte of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +74,22 @@ struct Open {
     keyspace: Keyspace,
 }
 
+impl Open {
+    /// Waits while fjall is behind with writing and merging its files.
+    ///
+    /// fjall waits by itself, a little later; but if its worker has failed meanwhile, on a full disk
+    /// say, it waits for ever.
+    fn keep_up(&self) -> Result<(), WriteError> {
+        while self.keyspace.sealed_memtable_count() >= MOST_SEALED
+            || self.keyspace.l0_table_count() >= MOST_YOUNG
+        {
+            self.db.persist(PersistMode::Buffer).map_err(|error| WriteError(describe(&error)))?;
+            std::thread::sleep(CATCH_UP);
+        }
+        Ok(())
+    }
+}
+
 /// One atomic batch in the making.
 pub(crate) struct Batch(Vec<(fjall::Slice, Option<fjall::Slice>)>);
 
@@ -91,6 +115,7 @@ impl Disk {
     /// Writes the batch and waits until it is durable.
     pub(crate) fn write(&mut self, batch: Batch) -> Result<(), WriteError> {
         let open = self.open.as_ref().ok_or_else(closed)?;
+        open.keep_up()?;
         let mut write = open.db.batch().durability(Some(PersistMode::SyncData));
         for (key, value) in batch.0 {
             match value {

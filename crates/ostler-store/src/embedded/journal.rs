@@ -13,6 +13,7 @@
 //!          | 04 keyspace:u64
 //! ```
 //!
+//! - A batch must have a higher number than the one before: fjall's checksum does not cover it.
 //! - Damage with no whole batch after it, in this file or a later one, is a torn end: it is cut off.
 //! - Damage with a whole batch after it is reported with file and offset; nothing is changed.
 //!
@@ -58,6 +59,7 @@ pub(crate) struct Checked {
     pub(crate) batches: u64,
     /// Bytes of torn batches cut off.
     pub(crate) cut: u64,
+    last_seqno: Option<u64>,
 }
 
 /// Checks all journals of a database folder, and cuts what is torn.
@@ -102,6 +104,10 @@ fn check_one(
         if keep_below.is_some_and(|limit| batch.seqno >= limit) {
             break;
         }
+        if checked.last_seqno.is_some_and(|last| batch.seqno <= last) {
+            return Err(JournalError::Damaged { file: file.into(), at: at as u64 });
+        }
+        checked.last_seqno = Some(batch.seqno);
         at = batch.end;
         checked.batches += 1;
     }
@@ -188,10 +194,11 @@ fn item_end(bytes: &[u8], at: usize) -> Option<usize> {
     }
 }
 
-/// Whether a whole batch follows damaged bytes; it would start right behind some trailer.
+/// Whether a whole batch follows damaged bytes. Lengths and trailers may be what is damaged, so every
+/// byte that could be its first is tried; nearly all fail within a few more bytes.
 fn batch_follows(bytes: &[u8], damaged: usize) -> bool {
-    let mut trailers = memchr::memmem::find_iter(&bytes[damaged..], TRAILER);
-    trailers.any(|trailer| batch_at(bytes, damaged + trailer + TRAILER.len()).is_some())
+    let mut starts = memchr::memchr_iter(START, &bytes[damaged..]);
+    starts.any(|start| batch_at(bytes, damaged + start).is_some())
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> u32 {

@@ -54,6 +54,8 @@ pub struct Options {
     /// Free bytes of the disk below which changes are refused. The engine needs some room to merge
     /// its files even when nothing is added.
     pub reserve_bytes: u64,
+    /// Pause between attempts to bring the engine back after the disk failed.
+    pub mend_every: Duration,
     /// Bytes of the engine's table in memory before it becomes a file.
     pub memtable_bytes: u64,
     /// Bytes of the engine's journals; bounds how long opening takes after a crash. At least 64 MiB.
@@ -68,6 +70,7 @@ impl Default for Options {
             queue_bytes: 32 * 1024 * 1024,
             activity_every: Duration::from_secs(2),
             reserve_bytes: 256 * 1024 * 1024,
+            mend_every: Duration::from_secs(1),
             memtable_bytes: 16 * 1024 * 1024,
             journal_bytes: 128 * 1024 * 1024,
             workers: 1,
@@ -128,6 +131,7 @@ impl Embedded {
             revision: last,
             activity_every: options.activity_every,
             reserve: options.reserve_bytes,
+            mend_every: options.mend_every,
             broken: None,
             status: status.clone(),
         };

@@ -35,8 +35,6 @@ use tokio::sync::oneshot;
 const BATCH_WRITES: usize = 16 * 1024;
 /// Activity times written in one batch.
 const BATCH_ACTIVITY: usize = 4 * 1024;
-/// Pause between attempts to bring a failed disk back.
-const REOPEN_PAUSE: Duration = Duration::from_secs(1);
 
 /// One change, encoded.
 pub(crate) enum Write {
@@ -109,6 +107,8 @@ pub(crate) struct Writer {
     pub(crate) activity_every: Duration,
     /// Free bytes on the disk below which nothing is written.
     pub(crate) reserve: u64,
+    /// Pause between attempts to bring a failed disk back.
+    pub(crate) mend_every: Duration,
     pub(crate) broken: Option<Broken>,
     pub(crate) status: Arc<Status>,
 }
@@ -226,7 +226,7 @@ impl Writer {
             return Ok(());
         }
         if let Some(broken) = &mut self.broken {
-            mend(broken, disk)?;
+            mend(broken, disk, self.mend_every)?;
             self.broken = None;
         }
         check_space(disk, self.reserve)?;
@@ -236,7 +236,7 @@ impl Writer {
             self.shapes.put_back(shapes);
             let reason = error.to_string();
             tracing::error!(reason, "the disk failed; reads go on, changes are refused until it works again");
-            self.broken = Some(Broken { reason: reason.clone(), retry_at: Instant::now() + REOPEN_PAUSE });
+            self.broken = Some(Broken { reason: reason.clone(), retry_at: Instant::now() + self.mend_every });
             StoreError::Unavailable(reason)
         })
     }
@@ -268,7 +268,7 @@ fn disk_batch(shapes: &[NewShape], records: &Records, settings: &Settings) -> di
     batch
 }
 
-fn mend(broken: &mut Broken, disk: &mut Disk) -> Result<(), StoreError> {
+fn mend(broken: &mut Broken, disk: &mut Disk, every: Duration) -> Result<(), StoreError> {
     if Instant::now() < broken.retry_at {
         return Err(StoreError::Unavailable(broken.reason.clone()));
     }
@@ -279,7 +279,7 @@ fn mend(broken: &mut Broken, disk: &mut Disk) -> Result<(), StoreError> {
         }
         Err(error) => {
             broken.reason = error.to_string();
-            broken.retry_at = Instant::now() + REOPEN_PAUSE;
+            broken.retry_at = Instant::now() + every;
             Err(StoreError::Unavailable(broken.reason.clone()))
         }
     }
