@@ -7,5 +7,7 @@
 //! Invariant: a handler makes three moves: take off the wire, call the hub, put on the wire.
 
 pub mod config;
-pub(crate) mod files;
+mod files;
+mod listen;
+mod timers;
 pub mod tls;

@@ -120,8 +120,6 @@ pub struct Limits {
     pub max_half_open_per_source: usize,
     /// Accepts per second and listener; `None` is unlimited.
     pub accept_rate: Option<u32>,
-    /// TLS handshakes in progress at once.
-    pub max_tls_handshakes: usize,
     /// From accept to the end of the TLS handshake.
     pub tls_handshake_timeout: Duration,
     /// From accept to a complete MQTT CONNECT.
@@ -348,7 +346,6 @@ impl<'a> Reader<'a> {
             max_half_open: self.number("max-half-open", 1, 10_000_000),
             max_half_open_per_source: self.number("max-half-open-per-source", 1, 10_000_000),
             accept_rate: none_if_zero(self.number("accept-rate", 0, 1_000_000)),
-            max_tls_handshakes: self.number("max-tls-handshakes", 1, 1_000_000),
             tls_handshake_timeout: self.duration("tls-handshake-timeout", second, HOUR),
             connect_timeout: self.duration("connect-timeout", second, HOUR),
             write_timeout: self.duration("write-timeout", second, HOUR),

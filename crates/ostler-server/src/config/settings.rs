@@ -67,7 +67,6 @@ pub const SETTINGS: &[Setting] = &[
     setting("max-half-open", "connections", "20000", "Connections that have not signed in. Above it the oldest of them is closed."),
     setting("max-half-open-per-source", "connections", "2000", "The same for one source address; above it its new connections are closed."),
     setting("accept-rate", "connections per second, 0 = unlimited", "0", "How fast each listener accepts, to spread a reconnect storm."),
-    setting("max-tls-handshakes", "handshakes", "1000", "TLS handshakes in progress at once; further clients wait their turn."),
     setting("tls-handshake-timeout", "duration", "15s", "From accept to the end of the TLS handshake."),
     setting("connect-timeout", "duration", "60s", "From accept to a complete MQTT CONNECT."),
     setting("write-timeout", "duration", "30s", "How long a client may leave what it is sent unread before it is closed."),
