@@ -241,6 +241,9 @@ pub enum AuthFailure {
     /// The source failed too often lately.
     #[error("too many failed sign-ins from this address; try again later")]
     RateLimited,
+    /// The door could not make a sign-in of what the client sent.
+    #[error("{0}")]
+    Door(&'static str),
 }
 
 /// Decides a device's or module's sign-in. `device` is the identity of the module's device, or the

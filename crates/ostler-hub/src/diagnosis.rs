@@ -127,6 +127,7 @@ fn advice_after(reason: EndReason) -> &'static str {
         EndReason::CredentialChanged => "Its keys or certificates were changed; give the device the new ones.",
         EndReason::TokenExpired => "Its token ran out without a renewal; check the device's clock and token lifetime.",
         EndReason::SlowConsumer => "It did not read what was sent to it; check its load and link.",
+        EndReason::Failed => "The hub could not do what the device asked; the hub's log says why.",
         EndReason::Draining => "The hub was stopping; the device should reconnect by itself.",
     }
 }

@@ -71,6 +71,8 @@ pub enum EndReason {
     SlowConsumer,
     /// The hub stops.
     Draining,
+    /// The hub could not do what the client needs of it.
+    Failed,
 }
 
 impl EndReason {
@@ -88,6 +90,7 @@ impl EndReason {
             EndReason::TokenExpired => "token-expired",
             EndReason::SlowConsumer => "slow-consumer",
             EndReason::Draining => "hub-stopping",
+            EndReason::Failed => "hub-failure",
         }
     }
 }

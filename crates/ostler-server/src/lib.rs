@@ -6,8 +6,22 @@
 //!
 //! Invariant: a handler makes three moves: take off the wire, call the hub, put on the wire.
 
+mod app;
 pub mod config;
+mod error_map;
 mod files;
 mod listen;
+pub mod mqtt;
+mod peer;
+mod ready;
+mod seed;
+mod server;
 mod timers;
 pub mod tls;
+
+pub use app::{App, DoorCounts};
+pub use listen::{BindError, Fallback};
+pub use peer::{Peer, Transport};
+pub use ready::{Ready, HUB_FILE};
+pub use seed::{Problem as SeedProblem, SeedError};
+pub use server::{Addresses, Running, Server, StartError};

@@ -37,6 +37,16 @@ impl Tick {
         Tick(self.0.saturating_add(u64::try_from(ticks).unwrap_or(u64::MAX)).saturating_add(1))
     }
 
+    /// The tick after this one.
+    pub fn next(self) -> Tick {
+        Tick(self.0.saturating_add(1))
+    }
+
+    /// The first tick that is not before this many milliseconds.
+    pub fn from_millis(millis: u64) -> Tick {
+        Tick(millis.div_ceil(100))
+    }
+
     /// Whole milliseconds since the timers were started, as coarse as the tick.
     pub fn as_millis(self) -> u64 {
         self.0.saturating_mul(100)

@@ -130,12 +130,12 @@ pub struct Limits {
     pub mqtt_packet_rate: Option<u32>,
     /// Bytes of output that may wait per MQTT connection.
     pub mqtt_output: usize,
-    /// Failed sign-ins per minute and source; `None` is unlimited.
-    pub sign_in_failure_rate: Option<u32>,
-    /// How far past its expiry a SAS token still signs in.
+    /// Failed sign-ins a source may make at once.
+    pub sign_in_failure_burst: u32,
+    /// Failures per second that a source earns anew.
+    pub sign_in_failure_rate: u32,
+    /// How far past its expiry a SAS token still counts.
     pub clock_skew: Duration,
-    /// How long a live connection outlasts its SAS token.
-    pub token_grace: Duration,
     /// From the start of an HTTP request to the end of its headers.
     pub http_header_timeout: Duration,
     /// How long an HTTP connection may rest between requests.
@@ -351,9 +351,9 @@ impl<'a> Reader<'a> {
             write_timeout: self.duration("write-timeout", second, HOUR),
             mqtt_packet_rate: none_if_zero(self.number("mqtt-packet-rate", 0, 10_000_000)),
             mqtt_output: self.number("mqtt-output-limit", 1 << 16, 1 << 30),
-            sign_in_failure_rate: none_if_zero(self.number("sign-in-failure-rate", 0, 1_000_000)),
+            sign_in_failure_burst: self.number("sign-in-failure-burst", 1, 1_000_000),
+            sign_in_failure_rate: self.number("sign-in-failure-rate", 0, 1_000_000),
             clock_skew: self.duration("clock-skew", Duration::ZERO, HOUR),
-            token_grace: self.duration("token-grace", Duration::ZERO, 600 * second),
             http_header_timeout: self.duration("http-header-timeout", second, HOUR),
             http_idle_timeout: self.duration("http-idle-timeout", second, DAY),
             http_body_timeout: self.duration("http-body-timeout", second, HOUR),

@@ -164,7 +164,7 @@ impl Drop for HalfOpenGuard {
 }
 
 /// What counts as one source: an IPv4 address, or the /64 network a single IPv6 host owns.
-pub(crate) fn source_key(address: IpAddr) -> IpAddr {
+fn source_key(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => {
             let [a, b, c, d, ..] = v6.segments();

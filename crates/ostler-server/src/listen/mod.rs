@@ -12,7 +12,7 @@ mod half_open;
 
 use std::future::Future;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,8 +25,8 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::bind::{open, Doors};
 pub use self::bind::{BindError, Fallback};
-use self::half_open::Room;
-pub(crate) use self::half_open::{source_key, HalfOpen, HalfOpenGuard};
+pub(crate) use self::half_open::HalfOpenGuard;
+use self::half_open::{HalfOpen, Room};
 use crate::config::Limits;
 
 /// Descriptors kept for the store, logs and the listeners themselves.
@@ -88,6 +88,13 @@ impl Gate {
     /// Connections there are.
     pub(crate) fn connections(&self) -> usize {
         self.max_connections - self.permits.available_permits().min(self.max_connections)
+    }
+
+    /// Waits until there is no connection left.
+    pub(crate) async fn all_gone(&self) {
+        let all = u32::try_from(self.max_connections).unwrap_or(u32::MAX);
+        // An error would mean that the semaphore was closed, and then nobody can connect either.
+        let _ = self.permits.acquire_many(all).await;
     }
 
     /// Connections that have not signed in.
@@ -223,11 +230,6 @@ fn connections_by_file_limit() -> usize {
     }
     let files = getrlimit(Resource::Nofile).current.unwrap_or(1 << 20);
     usize::try_from(files - RESERVED_FILES.min(files / 4)).unwrap_or(usize::MAX)
-}
-
-/// One source address, for counting and logging.
-pub(crate) fn source_of(address: SocketAddr) -> IpAddr {
-    source_key(address.ip())
 }
 
 #[cfg(test)]

@@ -1,0 +1,63 @@
+//! MQTT for devices and modules, over any byte stream.
+//!
+//! ```text
+//!   bytes ─▶ wire session ─▶ event ─▶ topic ─▶ hub call ─▶ answer ─▶ wire session ─▶ bytes
+//!                                              hub inbox ─▶ news ───▶ wire session ─▶ bytes
+//! ```
+//!
+//! One task owns one connection and everything about it; see [`connection`].
+//!
+//! It must not know twins, tokens or the store: topics are `ostler-wire`'s, what they do is the
+//! hub's.
+
+mod answer;
+mod connection;
+mod device;
+mod greeting;
+mod scratch;
+mod telemetry;
+
+use std::future::Future;
+use std::sync::atomic::AtomicU64;
+use std::sync::Arc;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::app::App;
+use crate::listen::HalfOpenGuard;
+use crate::peer::Peer;
+use connection::Connection;
+
+/// What MQTT connections count, for metrics.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    /// Packets read from clients.
+    pub(crate) packets: AtomicU64,
+    /// Connections closed because the client broke the protocol.
+    pub(crate) violations: AtomicU64,
+    /// Connections closed because the client did not read what it was sent.
+    pub(crate) write_timeouts: AtomicU64,
+    /// Times a client was read more slowly because it sent too many packets.
+    pub(crate) throttled: AtomicU64,
+}
+
+/// Serves a connection in a task of its own.
+pub fn serve<Io>(app: Arc<App>, io: Io, peer: Peer)
+where
+    Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    tokio::spawn(task(app, io, peer, None));
+}
+
+/// The task of one connection, to be spawned as it is: its size is the connection's memory.
+pub(crate) fn task<Io>(
+    app: Arc<App>,
+    io: Io,
+    peer: Peer,
+    half_open: Option<HalfOpenGuard>,
+) -> impl Future<Output = ()> + Send
+where
+    Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    Connection::new(app, io, peer, half_open)
+}
