@@ -7,7 +7,7 @@ use crate::args::Args;
 use crate::process::{cargo, check, root};
 use anyhow::{bail, Context, Result};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 const COVERAGE: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
@@ -33,7 +33,7 @@ pub fn run(argv: &[String]) -> Result<()> {
     for name in &chosen {
         println!("\n== {name}, {minutes} minutes");
         let binary = fuzz.join("target").join(&triple).join("release").join(name);
-        if let Err(error) = fuzz_one(&binary, &fuzz, name, minutes) {
+        if let Err(error) = check(&mut fuzzer(&binary, &fuzz, name, minutes)?) {
             println!("{error:#}");
             crashed.push(name.as_str());
         }
@@ -45,24 +45,18 @@ pub fn run(argv: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// Fuzzes on a scratch corpus, then keeps the inputs that reach code which the kept ones do not.
-fn fuzz_one(binary: &Path, fuzz: &Path, name: &str, minutes: f64) -> Result<()> {
-    let kept = fuzz.join("corpus").join(name);
-    let (scratch, artifacts) = (fuzz.join("target/corpus").join(name), fuzz.join("artifacts").join(name));
-    for folder in [&kept, &scratch, &artifacts] {
-        std::fs::create_dir_all(folder)?;
-    }
-    let mut run = Command::new(binary);
-    run.current_dir(fuzz).args([&scratch, &kept]).args(["-rss_limit_mb=2048", "-timeout=10", "-verbosity=0"]);
-    run.arg(format!("-artifact_prefix={}/", artifacts.display()));
-    run.arg(format!("-max_total_time={}", (minutes * 60.0).ceil() as u64)).arg("-print_final_stats=1");
-    check(&mut run)?;
-    let mut merge = Command::new(binary);
-    // By edges alone: one input for each count of each edge would be thousands of files.
-    merge.current_dir(fuzz).args(["-merge=1", "-use_counters=0", "-verbosity=0"]).args([&kept, &scratch]);
-    check(merge.stdout(Stdio::null()).stderr(Stdio::null()))?;
-    println!("{} inputs kept", std::fs::read_dir(&kept)?.count());
-    Ok(())
+fn fuzzer(binary: &Path, fuzz: &Path, name: &str, minutes: f64) -> Result<Command> {
+    let (corpus, artifacts) = (fuzz.join("corpus").join(name), fuzz.join("artifacts").join(name));
+    std::fs::create_dir_all(&corpus)?;
+    std::fs::create_dir_all(&artifacts)?;
+    let mut command = Command::new(binary);
+    command
+        .current_dir(fuzz)
+        .arg(&corpus)
+        .arg(format!("-artifact_prefix={}/", artifacts.display()))
+        .arg(format!("-max_total_time={}", (minutes * 60.0).ceil() as u64))
+        .args(["-rss_limit_mb=2048", "-timeout=10", "-print_final_stats=1", "-verbosity=0"]);
+    Ok(command)
 }
 
 fn targets(fuzz: &Path) -> Result<Vec<String>> {

@@ -1,5 +1,7 @@
 //! The client against a scripted HTTP server on a loopback port: what it sends, what it repeats, how it reads answers.
 
+#![allow(clippy::unwrap_used, reason = "a failure in a helper is a failed test too")]
+
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -79,6 +79,12 @@ words! {
 pub struct Diagnosis {
     /// The device.
     pub device_id: String,
+    /// Whether the hub knows it at all.
+    #[serde(default)]
+    pub registered: bool,
+    /// Whether it is connected now.
+    #[serde(default)]
+    pub connected: bool,
     /// One sentence that answers the question.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub summary: Option<String>,
@@ -200,6 +206,9 @@ pub struct BackupReport {
     /// The folder on the hub's machine.
     #[serde(default)]
     pub path: String,
+    /// How many records it holds.
+    #[serde(default)]
+    pub records: u64,
     /// All other members.
     #[serde(flatten)]
     pub extra: JsonObject,

@@ -6,7 +6,7 @@ use http::Method;
 use ostler_core::id::EntityId;
 use serde_json::json;
 
-use super::{encode, entity_path, json_body};
+use super::{encode, json_body};
 use crate::error::Error;
 use crate::model::{BackupReport, CertificateAuthority, Diagnosis, HubStatus, KeySlot, Policy};
 use crate::retry::Safety;
@@ -51,9 +51,14 @@ impl Client {
     /// Why a device or module is or is not online.
     ///
     /// # Errors
-    /// [`crate::ErrorKind::NotFound`] when there is no such device.
+    /// See [`Error`]. A name nobody registered is a finding, not an error.
     pub async fn diagnosis(&self, id: &EntityId) -> Result<Diagnosis, Error> {
-        self.get(format!("{}/diagnosis", entity_path("ostler/v1/devices", id))).await
+        let mut call =
+            Call::new(Method::GET, format!("/ostler/v1/devices/{}/diagnosis", encode(id.device())));
+        if let Some(module) = id.module() {
+            call.query = format!("&moduleId={}", encode(module));
+        }
+        self.transport.send(&call).await?.json()
     }
 
     /// All shared access policies, keys included.

@@ -7,39 +7,6 @@
 //! What a topic means is said in [`crate::topic`]; nothing here looks inside one.
 //!
 //! Times are milliseconds (`u64`) since any instant the caller likes, as long as it is always the same one.
-//!
-//! One message from a client to a server, without a network:
-//!
-//! ```
-//! use ostler_wire::mqtt::packet::Connect;
-//! use ostler_wire::mqtt::{client, server, Attempt};
-//!
-//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let (mut up, mut down) = (Vec::new(), Vec::new());
-//! let connect =
-//!     Connect { client_id: "pump-7", clean_session: true, keep_alive_secs: 60, will: None, login: None };
-//! let connecting = client::Connecting::start(&connect, client::Limits::default(), 0, &mut up)?;
-//!
-//! let greeting = server::Greeting::new(server::Limits::default(), 0);
-//! let caller = greeting.next(&mut up.as_slice(), &mut down)?.expect("a whole CONNECT");
-//! assert_eq!(caller.connect.client_id, "pump-7");
-//! let mut server = caller.accept(false, 0, &mut down);
-//!
-//! let answer = connecting.next(&mut down.as_slice(), 0)?;
-//! let Some(client::Answer::Accepted { session: mut client, .. }) = answer else { panic!("not let in") };
-//! up.clear();
-//! client.publish_acked("a/topic", b"hello", Attempt::First, &mut up)?;
-//!
-//! down.clear();
-//! let event = server.next(&mut up.as_slice(), 1, &mut down)?;
-//! let Some(server::Event::Publish(message)) = event else { panic!("not a message") };
-//! assert_eq!((message.topic, message.payload), ("a/topic", &b"hello"[..]));
-//! // … once the message is safe:
-//! server.ack(message.ticket.expect("sent with QoS 1"), &mut down);
-//! assert!(matches!(client.next(&mut down.as_slice())?, Some(client::Event::Acked(_))));
-//! # Ok(())
-//! # }
-//! ```
 
 mod acks;
 pub mod client;

@@ -1,0 +1,17 @@
+//! The verbs, one module each.
+
+pub mod backup;
+pub mod ca;
+pub mod completions;
+pub mod demo;
+pub mod device;
+pub mod doctor;
+pub mod method;
+pub mod module;
+pub mod monitor;
+pub mod policy;
+pub mod serve;
+pub mod status;
+pub mod twin;
+
+mod identity;

@@ -1,0 +1,7 @@
+//! The binary from outside: usage, exit codes, and every verb against a hub of its own process.
+
+#![allow(clippy::unwrap_used, reason = "a failure in a helper is a failed test too")]
+
+#[allow(dead_code, reason = "the hub half is used once a hub answers")]
+mod support;
+mod usage;
