@@ -4,9 +4,10 @@
 //!
 //! Invariant: payloads are handed through as the text they came in, both ways.
 
+use super::error::ErrorCode;
 use super::fields::{Fields, InvalidBody};
 use ostler_core::json::{ObjectWriter, Raw};
-use ostler_core::method::{MethodAnswer, MethodCall};
+use ostler_core::method::{MethodAnswer, MethodCall, MethodError};
 
 /// Reads the body of a call. A payload that is absent is `null`; an empty string, which one client sends for none, stays
 /// an empty string. `timeoutInSeconds` is an old spelling of `responseTimeoutInSeconds`.
@@ -22,8 +23,15 @@ pub fn read_call(body: &[u8]) -> Result<MethodCall, InvalidBody> {
         given => given,
     };
     let connect_timeout = fields.integer("connectTimeoutInSeconds")?;
-    MethodCall::new(&name, payload.text(), response_timeout, connect_timeout)
-        .map_err(|error| InvalidBody::argument(error.to_string()))
+    MethodCall::new(&name, payload.text(), response_timeout, connect_timeout).map_err(refused)
+}
+
+fn refused(error: MethodError) -> InvalidBody {
+    let text = error.to_string();
+    match error {
+        MethodError::PayloadSize(_) => InvalidBody { code: ErrorCode::MessageTooLarge, text },
+        _ => InvalidBody::argument(text),
+    }
 }
 
 /// Appends the answer to a call.
@@ -36,7 +44,7 @@ pub fn write_answer(answer: &MethodAnswer, out: &mut Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rest::error::ErrorCode;
+    use ostler_core::limits::METHOD_PAYLOAD_BYTES;
     use std::time::Duration;
 
     #[test]
@@ -80,6 +88,12 @@ mod tests {
             let error = read_call(body.as_bytes()).unwrap_err();
             assert_eq!((error.code, error.text.as_str()), (code, text), "{body}");
         }
+    }
+
+    #[test]
+    fn a_payload_has_a_limit_of_its_own() {
+        let body = format!(r#"{{"methodName":"m","payload":"{}"}}"#, "x".repeat(METHOD_PAYLOAD_BYTES));
+        assert_eq!(read_call(body.as_bytes()).unwrap_err().code, ErrorCode::MessageTooLarge);
     }
 
     #[test]

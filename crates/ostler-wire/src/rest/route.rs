@@ -414,6 +414,8 @@ pub static ENDPOINTS: &[Endpoint] = &[
 pub struct Route {
     /// The row.
     pub endpoint: &'static Endpoint,
+    /// The row's place in [`ENDPOINTS`].
+    pub index: usize,
     /// The call with its ids.
     pub call: Call,
 }
@@ -463,12 +465,14 @@ impl Route {
             (method, _) => method,
         };
         let segments = Segments::split(raw_path).ok_or(RouteError::Unknown)?;
-        let mut matching = ENDPOINTS.iter().filter(|endpoint| segments.match_path(endpoint.path));
-        match matching.clone().find(|endpoint| endpoint.method == method) {
-            Some(endpoint) => Ok(Route { endpoint, call: segments.build(endpoint)? }),
+        let mut matching = ENDPOINTS.iter().enumerate().filter(|(_, row)| segments.match_path(row.path));
+        match matching.clone().find(|(_, row)| row.method == method) {
+            Some((index, endpoint)) => Ok(Route { endpoint, index, call: segments.build(endpoint)? }),
             None => Err(match matching.next() {
                 None => RouteError::Unknown,
-                Some(first) => RouteError::Verb { allowed: allowed(first, matching) },
+                Some((_, first)) => {
+                    RouteError::Verb { allowed: allowed(first, matching.map(|(_, row)| row)) }
+                }
             }),
         }
     }
