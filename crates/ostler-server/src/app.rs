@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Config;
 use crate::listen::Gate;
 use crate::mqtt;
+use crate::ops::Metrics;
 use crate::timers::Timers;
 use crate::tls::client_certificate::{ChainError, ClientChain};
 use crate::tls::Tls;
@@ -31,6 +32,8 @@ pub struct App {
     pub stopping: CancellationToken,
     /// When the server began to serve.
     pub started: Instant,
+    /// What the doors count; see [`Metrics::text`] for all of it.
+    pub metrics: Metrics,
     pub(crate) tls: Tls,
     pub(crate) gate: Arc<Gate>,
     pub(crate) timers: Arc<Timers>,

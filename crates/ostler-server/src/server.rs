@@ -25,8 +25,10 @@ use crate::app::{App, Authorities};
 use crate::config::{Bind, CertificateSource, Config, Data};
 use crate::listen::{self, Accepted, BindError, Fallback, Gate, HalfOpenGuard};
 use crate::mqtt;
+use crate::ops::Metrics;
 use crate::peer::{Peer, Transport};
 use crate::ready::{Ready, ReadyFiles, TemporaryFile, HUB_FILE};
+use crate::rest;
 use crate::seed::{self, SeedError};
 use crate::timers::Timers;
 use crate::tls::authority::{certificate_names, CA_FILE};
@@ -129,6 +131,7 @@ impl Server {
             mqtt: mqtt::Counters::default(),
             authorities: Authorities::default(),
             started: Instant::now(),
+            metrics: Metrics::default(),
             hub,
             tls,
             config,
@@ -296,13 +299,14 @@ async fn https(app: Arc<App>, accepted: Accepted) {
     };
     // From here on HTTP's own deadlines bound what a client may hold back.
     drop(half_open);
-    drop((stream, peer));
+    rest::serve_connection(app, stream, peer).await;
 }
 
 async fn plain_http(app: Arc<App>, accepted: Accepted) {
     let Accepted { stream, address, half_open, permit } = accepted;
     drop(half_open);
-    drop((app, stream, Peer::new(address, Transport::PlainHttp, None, Some(permit))));
+    let peer = Peer::new(address, Transport::PlainHttp, None, Some(permit));
+    rest::serve_connection(app, stream, peer).await;
 }
 
 /// Ends TLS. A client that sends nothing costs no TLS state.

@@ -6,6 +6,7 @@
 pub mod bulk;
 pub mod error;
 pub mod etag;
+pub mod extension;
 mod fields;
 pub mod identity;
 pub mod method;

@@ -1,0 +1,136 @@
+//! What hub, store and listeners count for themselves, read when somebody scrapes.
+//!
+//! Invariant: reading takes no lock that a connection holds for longer than a moment.
+
+use crate::app::{App, DoorCounts};
+use ostler_hub::stats::{Counter, Stats};
+use ostler_store::{Counts, StoreStatus};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Unit;
+use std::fmt;
+
+/// Name, help and value of a metric.
+type Row = (&'static str, &'static str, u64);
+
+/// The state of a hub at one moment.
+#[derive(Debug)]
+pub(super) struct Snapshot {
+    counters: Vec<Row>,
+    gauges: Vec<Row>,
+    bytes_taken: u64,
+    bytes_held: u64,
+    sync_micros: u64,
+    uptime_secs: u64,
+}
+
+impl Snapshot {
+    pub(super) fn of(app: &App) -> Snapshot {
+        let (stats, store, doors) = (app.hub.stats(), app.hub.store().status(), app.doors());
+        let mut counters = hub_counters(stats);
+        counters.extend(door_counters(&doors));
+        counters.extend([
+            ("store_commits", "Durable commits of the store", store.commits),
+            ("store_changes", "Changes in the store's commits", store.changes),
+        ]);
+        Snapshot {
+            counters,
+            gauges: gauges(&app.hub.counts(), app.hub.connected_count(), &doors, &store),
+            bytes_taken: stats.telemetry_bytes.count(),
+            bytes_held: store.memory_bytes,
+            sync_micros: store.sync_micros,
+            uptime_secs: app.started.elapsed().as_secs(),
+        }
+    }
+}
+
+fn hub_counters(stats: &Stats) -> Vec<Row> {
+    let rows: [(&str, &str, &Counter); 14] = [
+        ("sign_ins", "Devices and modules that signed in", &stats.sign_ins),
+        ("sign_in_failures", "Sign-ins refused, of devices and back ends", &stats.sign_in_failures),
+        ("takeovers", "Connections closed by a newer one of the same identity", &stats.takeovers),
+        ("method_calls", "Method calls asked for", &stats.method_calls),
+        ("method_answers", "Method calls that a device answered", &stats.method_answers),
+        ("method_offline", "Method calls that no device took", &stats.method_offline),
+        ("method_timeouts", "Method calls not answered in time", &stats.method_timeouts),
+        ("method_late_answers", "Answers to calls that nobody waited for", &stats.method_late_answers),
+        ("reported_changes", "Changes of reported properties committed", &stats.reported_changes),
+        ("service_changes", "Changes of tags and desired properties committed", &stats.service_changes),
+        ("notifications", "Desired-property changes handed to a connection", &stats.notifications),
+        ("device_twin_reads", "Twins read by devices", &stats.device_twin_reads),
+        ("telemetry_messages", "Telemetry messages taken", &stats.telemetry_messages),
+        ("commit_retries", "Changes decided again because the record had changed", &stats.commit_retries),
+    ];
+    rows.into_iter().map(|(name, help, counter)| (name, help, counter.count())).collect()
+}
+
+fn door_counters(doors: &DoorCounts) -> [Row; 7] {
+    [
+        ("connections_accepted", "Connections accepted", doors.accepted),
+        ("connections_refused", "Connections closed because their source had too many", doors.refused_source),
+        ("accept_errors", "Accepts that failed for want of descriptors or memory", doors.accept_errors),
+        ("mqtt_packets", "MQTT packets read", doors.mqtt_packets),
+        (
+            "mqtt_violations",
+            "MQTT connections closed because the client broke the protocol",
+            doors.mqtt_violations,
+        ),
+        (
+            "mqtt_write_timeouts",
+            "MQTT connections closed because the client did not read",
+            doors.mqtt_write_timeouts,
+        ),
+        ("mqtt_throttled", "Times an MQTT client that sent too much was slowed down", doors.mqtt_throttled),
+    ]
+}
+
+fn gauges(counts: &Counts, connected: usize, doors: &DoorCounts, store: &StoreStatus) -> Vec<Row> {
+    vec![
+        ("devices", "Devices registered", counts.devices),
+        ("devices_disabled", "Devices that may not connect", counts.disabled),
+        ("modules", "Modules registered", counts.modules),
+        ("connected", "Devices and modules connected", connected as u64),
+        ("connections", "Connections to all listeners", doors.connections),
+        ("connections_max", "Connections there may be", doors.max_connections),
+        ("connections_half_open", "Connections that have not signed in", doors.half_open),
+        ("store_waiting", "Changes that wait to be durable", store.waiting),
+        ("store_refusing_writes", "1 while the store refuses writes", store.refusing_writes.is_some().into()),
+    ]
+}
+
+impl Collector for Snapshot {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let encoder = &mut encoder;
+        for (name, help, count) in &self.counters {
+            write(encoder, name, help, None, &ConstCounter::new(*count))?;
+        }
+        for (name, help, value) in &self.gauges {
+            write(encoder, name, help, None, &gauge(*value))?;
+        }
+        let taken = ConstCounter::new(self.bytes_taken);
+        write(encoder, "telemetry", "Telemetry taken", Some(&Unit::Bytes), &taken)?;
+        let help = "Memory that holds records";
+        write(encoder, "store_memory", help, Some(&Unit::Bytes), &gauge(self.bytes_held))?;
+        #[allow(clippy::cast_precision_loss, reason = "microseconds of syncs stay far below 2^53")]
+        let sync = ConstCounter::new(self.sync_micros as f64 / 1e6);
+        write(encoder, "store_sync", "Time the store spent in syncs", Some(&Unit::Seconds), &sync)?;
+        write(encoder, "uptime", "Time since the start", Some(&Unit::Seconds), &gauge(self.uptime_secs))
+    }
+}
+
+fn gauge(value: u64) -> ConstGauge<i64> {
+    ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX))
+}
+
+fn write(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    unit: Option<&Unit>,
+    metric: &impl EncodeMetric,
+) -> Result<(), fmt::Error> {
+    // The registry ends the texts of its own metrics with a dot.
+    metric.encode(encoder.encode_descriptor(name, &format!("{help}."), unit, metric.metric_type())?)
+}
