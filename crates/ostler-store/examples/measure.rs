@@ -10,7 +10,7 @@ use ostler_core::identity::{FreshSecrets, Identity, IdentitySpec};
 use ostler_core::json::Object;
 use ostler_core::record::Record;
 use ostler_core::time::Timestamp;
-use ostler_core::twin::{SectionPatch, TwinPatch};
+use ostler_core::twin::{SectionKind, SectionPatch, TwinPatch};
 use ostler_store::{Change, Embedded, Expect, Options, Store};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-#[cfg(target_os = "linux")]
+// The allocator of the hub.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn memory(field: &str) -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find(|line| line.starts_with(field));
@@ -211,8 +214,15 @@ fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().expect("runtime");
     let sample = record(7);
     let mut text = Vec::new();
-    sample.twin.write_for_device(&mut text);
-    say(&format!("twin: {} bytes of JSON values as the device sees them", text.len()));
+    let twin = &sample.twin;
+    for (kind, section) in [
+        (SectionKind::Tags, &twin.tags),
+        (SectionKind::Desired, &twin.desired),
+        (SectionKind::Reported, &twin.reported),
+    ] {
+        section.write_for_service(kind, &mut text);
+    }
+    say(&format!("twin: {} bytes of JSON with metadata", text.len()));
     let mut options = Options::default();
     if let Ok(workers) = std::env::var("WORKERS") {
         options.workers = workers.parse().expect("a number");
@@ -236,6 +246,21 @@ fn main() {
         "open, {devices} devices: {took:.2} s; records {} MiB ({} bytes each), process {} -> {} MiB, peak {} MiB",
         mib(bytes), bytes / devices.max(1), mib(rss), mib(memory("VmRSS")), mib(memory("VmHWM"))
     ));
+    let mut random = Random(1);
+    let began = Instant::now();
+    for _ in 0..200_000 {
+        let record = futures_util::FutureExt::now_or_never(store.load(&id(random.below(devices.max(1)))));
+        std::hint::black_box(record.expect("memory answers at once").expect("readable"));
+    }
+    say(&format!("load: {:.2} us each, decoded whole", began.elapsed().as_secs_f64() * 5.0));
+    let mut other = record(1);
+    let began = Instant::now();
+    for n in 0..200_000u64 {
+        other.twin.version = n;
+        let change = Change::Put { record: Box::new(other.clone()), expect: Expect::Absent };
+        drop(std::hint::black_box(store.commit(vec![change])));
+    }
+    say(&format!("clone and encode: {:.2} us each", began.elapsed().as_secs_f64() * 5.0));
     for waiting in [1, 64, 1024] {
         let raw = raw_sync_rate(&folder);
         runtime.block_on(patches(store.clone(), devices, waiting, seconds, raw));

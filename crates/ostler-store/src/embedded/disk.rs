@@ -211,6 +211,9 @@ impl Disk {
     }
 }
 
+/// Told how many entries are written; answers whether to go on.
+pub(crate) type Progress<'a> = &'a dyn Fn(u64) -> bool;
+
 /// See [`Disk::snapshot`].
 pub(crate) struct Snapshot {
     snapshot: fjall::Snapshot,
@@ -224,8 +227,8 @@ impl Snapshot {
         &self,
         folder: &Path,
         sizes: Sizes,
-        progress: &dyn Fn(u64),
-    ) -> Result<u64, OpenError> {
+        progress: Progress<'_>,
+    ) -> Result<(), OpenError> {
         let entries = self.snapshot.iter(&self.keyspace).map(|entry| {
             let (key, value) = entry.into_inner()?;
             Ok((key.to_vec(), value.to_vec()))
@@ -239,26 +242,26 @@ pub(crate) fn write_new(
     folder: &Path,
     sizes: Sizes,
     entries: impl Iterator<Item = Result<(Vec<u8>, Vec<u8>), fjall::Error>>,
-    progress: &dyn Fn(u64),
-) -> Result<u64, OpenError> {
+    progress: Progress<'_>,
+) -> Result<(), OpenError> {
     let unreadable =
         |error: fjall::Error| OpenError::Engine { path: folder.into(), reason: describe(&error) };
     let disk = Disk::open(folder, sizes)?;
-    let Some(Open { db, keyspace }) = &disk.open else { return Ok(0) };
+    let Some(Open { db, keyspace }) = &disk.open else { return Ok(()) };
     let mut ingestion = keyspace.start_ingestion().map_err(unreadable)?;
-    let mut count = 0;
+    let mut count = 0u64;
     for entry in entries {
         let (key, value) = entry.map_err(unreadable)?;
         ingestion.write(key, value).map_err(unreadable)?;
         count += 1;
-        if count % 4096 == 0 {
-            progress(count);
+        if count % 1024 == 0 && !progress(count) {
+            return Err(disk.unreadable_because("nobody waits for the copy any more"));
         }
     }
     ingestion.finish().map_err(unreadable)?;
     db.persist(PersistMode::SyncAll).map_err(unreadable)?;
     progress(count);
-    Ok(count)
+    Ok(())
 }
 
 impl Batch {

@@ -10,6 +10,7 @@
 //!
 //! Invariant: the engine needs no async runtime; its futures can be polled by any.
 
+mod backup;
 mod disk;
 mod folder;
 mod journal;
@@ -252,8 +253,11 @@ impl Store for Embedded {
         Box::pin(async move {
             let view = self.view().await?;
             let Counts { devices, modules, .. } = self.counts();
-            let progress = |done| progress(done, done.max(devices + modules));
-            copy(view, to, self.sizes, &progress).map_err(|error| StoreError::Unavailable(error.to_string()))
+            let mut copying = backup::start(view, to.into(), self.sizes)?;
+            while let Some(done) = copying.written().await {
+                progress(done, done.max(devices + modules));
+            }
+            copying.outcome().await
         })
     }
 
@@ -348,18 +352,6 @@ fn entries(model: &Model, shapes: &Shapes) -> Vec<(Vec<u8>, Vec<u8>)> {
         .extend(records.map(|bytes| (disk::key(Kind::Record, Head::trusted(&bytes).id_as_bytes()), bytes)));
     entries.sort();
     entries
-}
-
-fn copy(view: View, to: &Path, sizes: disk::Sizes, progress: &dyn Fn(u64)) -> Result<(), OpenError> {
-    let folder = Folder::create(to)?;
-    match view {
-        View::Disk(snapshot) => snapshot.copy_to(&folder.engine(), sizes, progress)?,
-        View::Memory(entries) => {
-            disk::write_new(&folder.engine(), sizes, entries.into_iter().map(Ok), progress)?
-        }
-    };
-    // Without its format file the copy is not a store: a backup that was cut short is never opened.
-    folder.mark()
 }
 
 fn text(name: &[u8]) -> String {
