@@ -131,6 +131,7 @@ async fn listen(
     loop {
         let ended = loop {
             match events.next().await {
+                Some(Ok(event)) if event.kind == EventKind::Lagged => print(&event, out)?,
                 Some(Ok(event)) if !wanted(&event) => {}
                 Some(Ok(event)) => {
                     wait = FIRST_WAIT;
@@ -200,6 +201,7 @@ fn describe(event: &Event) -> (Tone, String) {
         EventKind::Connection => connection(event),
         EventKind::Twin => {
             let section = text("section").unwrap_or_default();
+            let section = section.strip_prefix("properties.").unwrap_or(&section);
             let version = text("version").map_or_else(String::new, |version| format!(" version {version}"));
             let patch = member("patch").map_or_else(String::new, |patch| format!(" {}", shortened(patch)));
             (Tone::Accent, format!("{section}{version}{patch}"))
@@ -297,7 +299,7 @@ mod tests {
             "disconnected: taken-over",
         );
         check(
-            r#"{"type":"twin","section":"reported","version":4,"patch":{"a":1.0}}"#,
+            r#"{"type":"twin","section":"properties.reported","version":4,"patch":{"a":1.0}}"#,
             r#"reported version 4 {"a":1.0}"#,
         );
         check(

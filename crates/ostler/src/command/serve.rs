@@ -14,10 +14,10 @@ use ostler_server::config::{Config, LogFormat, Settings, SETTINGS};
 use ostler_server::{Ready, Running, Server, StartError};
 use ostler_service_sdk::Client;
 use tempfile::TempDir;
-use tokio::signal::unix::{signal, SignalKind};
+use tokio::signal::unix::{signal, Signal, SignalKind};
 use tracing_subscriber::EnvFilter;
 
-use crate::exit::{chain, Exit, Failure, Result};
+use crate::exit::{chain, Failure, Result};
 use crate::hub::HubFile;
 use crate::output::{Out, Tone};
 
@@ -109,7 +109,11 @@ impl FromArgMatches for Args {
 pub fn run(args: Args, out: &Out) -> Result {
     let config = configure(args.flags, args.config.as_deref(), std::env::vars_os())?;
     start_logging(&config)?;
-    runtime(Some(config.workers))?.block_on(serve(config, args.show_connection_string, out))
+    let runtime = runtime(Some(config.workers))?;
+    let result = runtime.block_on(serve(config, args.show_connection_string, out));
+    // A clean stop has finished everything; after a second signal nothing is waited for.
+    runtime.shutdown_background();
+    result
 }
 
 /// Merges file, environment and flags and checks the result.
@@ -157,21 +161,37 @@ pub fn runtime(workers: Option<usize>) -> Result<tokio::runtime::Runtime> {
     builder.enable_all().build().map_err(|error| Failure::failed(format!("cannot start: {error}")))
 }
 
+/// The signals that ask a hub to stop.
+pub struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl StopSignals {
+    pub fn listen() -> Result<Self> {
+        let listen = |kind| signal(kind).map_err(|error| Failure::failed(format!("signals: {error}")));
+        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+    }
+
+    /// The next one.
+    pub async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
 async fn serve(config: Config, show_connection_string: bool, out: &Out) -> Result {
+    let mut signals = StopSignals::listen()?;
     let started = Instant::now();
-    let listen = |kind| signal(kind).map_err(|error| Failure::failed(format!("signals: {error}")));
-    let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
     let running = Server::start(config).await.map_err(start_failure)?;
     banner(&running, started.elapsed(), show_connection_string, out)?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
+    signals.next().await;
     out.note("stopping: finishing what runs; once more to stop at once");
     tokio::select! {
         () = running.stop() => Ok(()),
-        _ = terminate.recv() => Err(Failure::new(Exit::Failed, "stopped before everything was finished")),
-        _ = interrupt.recv() => Err(Failure::new(Exit::Failed, "stopped before everything was finished")),
+        () = signals.next() => Err(Failure::failed("stopped before everything was finished")),
     }
 }
 
@@ -296,6 +316,7 @@ impl LocalHub {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::exit::Exit;
     use clap::Args as _;
     use ostler_server::config::Data;
 

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a failure in a helper is a failed test too")]
 
-#[allow(dead_code, reason = "the hub half is used once a hub answers")]
+mod docs;
+mod hub;
 mod support;
 mod usage;

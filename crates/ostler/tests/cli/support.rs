@@ -111,7 +111,7 @@ impl Hub {
     }
 
     /// Sends a signal and waits for the end.
-    pub fn stop(mut self) -> Option<i32> {
+    pub fn stop(&mut self) -> Option<i32> {
         let pid = self.process.id().to_string();
         Command::new("kill").args(["-TERM", &pid]).status().unwrap();
         let mut code = None;

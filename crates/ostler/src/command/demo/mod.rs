@@ -24,13 +24,15 @@ use serde_json::{json, Value};
 use self::device::{Connection, Device, Heard};
 use self::story::{Actor, Story};
 use super::identity::{connection_string, Slot};
-use super::serve::{self, LocalHub};
+use super::serve::{self, LocalHub, StopSignals};
 use crate::exit::{Failure, Result};
 use crate::output::Out;
 
 const DEVICE: &str = "pump-7";
 /// How long the demo's device takes to boot. Long enough to be felt, short enough not to bore.
 const BOOT: Duration = Duration::from_millis(1200);
+/// Between its answer and its goodbye, so that the answer is told first.
+const SHUTDOWN: Duration = Duration::from_millis(150);
 /// How long the back end waits for the device to report.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How often the device sends a temperature when the demo stays up.
@@ -47,19 +49,18 @@ pub struct Args {
 }
 
 pub fn run(args: Args, out: &Out) -> Result {
-    serve::runtime(None)?.block_on(async {
-        tokio::select! {
-            result = perform(args, out) => result,
-            _ = tokio::signal::ctrl_c() => Ok(()),
-        }
-    })
+    serve::runtime(None)?.block_on(perform(args, out))
 }
 
 async fn perform(args: Args, out: &Out) -> Result {
+    let mut signals = StopSignals::listen()?;
     let story = Story::new(out);
     story.title()?;
     let hub = LocalHub::start_ephemeral().await?;
-    let result = play(&hub, &story, args.keep).await;
+    let result = tokio::select! {
+        result = play(&hub, &story, args.keep) => result,
+        () = signals.next() => Ok(()),
+    };
     hub.stop().await;
     result.map_err(|error| match error.downcast::<Failure>() {
         Ok(failure) => failure,
@@ -148,7 +149,8 @@ async fn until_reported(events: &mut EventStream, property: &str) -> anyhow::Res
     let reported = async {
         while let Some(event) = events.next().await {
             let event = event?;
-            let reported = event.details.get("section").is_some_and(|section| section == "reported");
+            let reported =
+                event.details.get("section").is_some_and(|section| section == "properties.reported");
             if reported && event.details.get("patch").is_some_and(|patch| patch.get(property).is_some()) {
                 return Ok(());
             }
@@ -195,11 +197,12 @@ async fn live(device: &Device, mut link: Connection, story: &Story<'_>) -> anyho
 }
 
 async fn reboot(device: &Device, link: Connection, story: &Story<'_>) -> anyhow::Result<Connection> {
+    tokio::time::sleep(SHUTDOWN).await;
     link.disconnect().await?;
     story.step(Actor::Device, "goes down, and boots", "MQTT DISCONNECT", None)?;
     tokio::time::sleep(BOOT).await;
     let mut link = device.connect().await?;
-    let report = json!({ "rebootTime": Timestamp::now().to_string() });
+    let report = json!({ "rebootTime": format!("{:.3}", Timestamp::now()) });
     story.step(
         Actor::Device,
         "is back, and reports when it booted",

@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 
 use ostler_service_sdk::{
-    BulkEntry, Client, Device, DeviceId, ImportMode, JsonObject, Status, TwinPatch, TwinSections,
+    BulkEntry, BulkError, Client, Device, DeviceId, ImportMode, JsonObject, Status, TwinSections,
 };
 use serde_json::Value;
 
 use super::transfer::{read_entries, send, Writing};
 use super::{connection_string, SignIn, Slot};
-use crate::exit::{Failure, Result};
+use crate::exit::{Exit, Failure, Result};
 use crate::input;
 use crate::output::Out;
 
@@ -90,25 +90,38 @@ pub async fn run(hub: &Client, args: Args, out: &Out) -> Result {
     }
 }
 
-/// Creating answers with the identity, so a single device does not go the bulk way.
+/// One device gets its connection string printed. With tags or properties it is written in one go with them, so that no
+/// half-made device stays behind when they are refused.
 async fn one(hub: &Client, id: &DeviceId, args: &Args, out: &Out) -> Result {
-    let mut device = Device::new(id.as_str());
-    device.status = Some(status(args));
-    device.status_reason.clone_from(&args.reason);
-    device.authentication = args.sign_in.authentication();
-    let patch = TwinPatch {
-        tags: section(&args.tags)?.map(Value::Object),
-        desired: section(&args.desired)?.map(Value::Object),
+    let device = if args.tags.is_empty() && args.desired.is_empty() {
+        let mut device = Device::new(id.as_str());
+        device.status = Some(status(args));
+        device.status_reason.clone_from(&args.reason);
+        device.authentication = args.sign_in.authentication();
+        hub.create_device(&device).await?
+    } else {
+        let mut entry = template(args)?;
+        id.as_str().clone_into(&mut entry.id);
+        if let Some(error) = hub.bulk(&[entry]).await?.errors.pop() {
+            return Err(refusal(error));
+        }
+        hub.device(id).await?
     };
-    let device = hub.create_device(&device).await?;
-    if patch != TwinPatch::default() {
-        hub.patch_twin(&id.into(), &patch, ostler_service_sdk::IfMatch::Any).await?;
-    }
     out.show(&device, |out| {
         out.note(format_args!("created {id}; this is what the device connects with:"));
         let authentication = device.authentication.as_ref();
         out.line(connection_string(hub.hostname(), &id.into(), authentication, Slot::Primary)?)
     })
+}
+
+/// An entry's error as the error of the command.
+fn refusal(error: BulkError) -> Failure {
+    let exit = match error.error_code.as_str() {
+        "DeviceAlreadyExists" => Exit::Conflict,
+        _ => Exit::Failed,
+    };
+    let text = error.error_status.unwrap_or_default();
+    Failure::Told { exit, message: text, advice: None, code: Some(error.error_code) }
 }
 
 fn template(args: &Args) -> Result<BulkEntry> {

@@ -1,0 +1,296 @@
+//! Every verb against a real hub process.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::Stdio;
+
+use serde_json::{json, Value};
+
+use crate::support::{ostler, Hub, Ran};
+
+#[test]
+fn devices_live_their_life() {
+    let hub = Hub::start();
+    let text =
+        hub.run(&["device", "create", "pump-7", "--tag", "site=north", "--desired", "interval=30"]).ok();
+    assert!(
+        text.stdout.starts_with("HostName=localhost;DeviceId=pump-7;SharedAccessKey="),
+        "{}",
+        text.stdout
+    );
+    assert_eq!(hub.run(&["device", "connection-string", "pump-7"]).ok().stdout, text.stdout);
+    hub.run(&["device", "create", "pump-7"]).fails(4);
+
+    let shown = hub.run(&["device", "show", "pump-7", "-o", "json"]).ok().json();
+    assert_eq!((&shown["deviceId"], &shown["status"]), (&json!("pump-7"), &json!("enabled")));
+    assert_eq!(hub.run(&["device", "list", "-q"]).ok().stdout, "pump-7\n");
+    let human = hub.run(&["device", "show", "pump-7"]).ok().stdout;
+    assert!(
+        !human.contains(shown["authentication"]["symmetricKey"]["primaryKey"].as_str().unwrap()),
+        "{human}"
+    );
+
+    hub.run(&["device", "disable", "pump-7", "--reason", "in repair"]).ok();
+    let disabled = hub.run(&["device", "list", "-o", "json", "--status", "disabled"]).ok().json();
+    assert_eq!(disabled[0]["statusReason"], "in repair");
+    hub.run(&["device", "update", "pump-7", "--status", "enabled", "--etag", "bm90IGl0"]).fails(4);
+    hub.run(&["device", "enable", "pump-7"]).ok();
+
+    let key = |device: &Value, key: &str| device["authentication"]["symmetricKey"][key].clone();
+    let rotated = hub.run(&["device", "rotate-key", "pump-7", "--key", "primary", "-o", "json"]).ok().json();
+    assert_ne!(key(&rotated, "primaryKey"), key(&shown, "primaryKey"));
+    assert_eq!(key(&rotated, "secondaryKey"), key(&shown, "secondaryKey"));
+
+    hub.run(&["device", "delete", "pump-7"]).ok();
+    hub.run(&["device", "show", "pump-7"]).fails(3);
+    hub.run(&["device", "delete", "pump-7"]).fails(3);
+}
+
+#[test]
+fn certificates_sign_in_too() {
+    let hub = Hub::start();
+    let thumbprint = "A".repeat(40);
+    let text = hub.run(&["device", "create", "a", "--x509-thumbprint", &thumbprint]).ok().stdout;
+    assert_eq!(text, "HostName=localhost;DeviceId=a;x509=true\n");
+    hub.run(&["device", "create", "b", "--x509-ca"]).ok();
+    let types: Vec<_> = ["a", "b"]
+        .map(|id| {
+            hub.run(&["device", "show", id, "-o", "json"]).ok().json()["authentication"]["type"].clone()
+        })
+        .into();
+    assert_eq!(types, [json!("selfSigned"), json!("certificateAuthority")]);
+    hub.run(&["device", "rotate-key", "b", "--key", "both"]).fails(1);
+}
+
+#[test]
+fn bulk_create_export_and_import() {
+    let hub = Hub::start();
+    let summary =
+        hub.run(&["device", "create", "--prefix", "sim-", "--count", "250", "-o", "json"]).ok().json();
+    assert_eq!((&summary["succeeded"], &summary["failed"]), (&json!(250), &json!(0)));
+    assert_eq!(hub.run(&["device", "list", "-q"]).ok().stdout.lines().next(), Some("sim-001"));
+    let again = hub.run(&["device", "create", "--prefix", "sim-", "--count", "251", "--start", "1"]).fails(1);
+    assert!(again.stdout.starts_with("created 1 device"), "{}", again.stdout);
+    assert!(
+        again.stderr.contains("DeviceAlreadyExists") && again.stderr.contains("more failed"),
+        "{}",
+        again.stderr
+    );
+
+    hub.run(&["twin", "set", "sim-007", "tags", "site=north", "weight=1.50"]).ok();
+    hub.run(&["device", "export", "--file", "fleet.ndjson"]).ok();
+    let delete = hub.run(&["device", "import", "fleet.ndjson", "--mode", "delete"]).ok();
+    assert!(delete.stdout.starts_with("deleted 251 devices"), "{}", delete.stdout);
+    assert_eq!(hub.run(&["device", "list", "-q"]).ok().stdout, "");
+    hub.run(&["device", "import", "fleet.ndjson"]).ok();
+    let twin = hub.run(&["twin", "show", "sim-007", "-o", "json"]).ok();
+    assert!(twin.stdout.contains("\"weight\": 1.50"), "{}", twin.stdout);
+
+    std::fs::write(hub.folder().join("more.csv"), "deviceId,status,tags.site\nc-1,disabled,south\nc-2,,\n")
+        .unwrap();
+    hub.run(&["device", "create", "--from-file", "more.csv"]).ok();
+    let shown = hub.run(&["device", "show", "c-1", "-o", "json"]).ok().json();
+    assert_eq!(shown["status"], "disabled");
+    std::fs::write(hub.folder().join("bad.ndjson"), "{\"id\":\"ok-1\"}\n{oops\n").unwrap();
+    let bad = hub.run(&["device", "import", "bad.ndjson"]).fails(2);
+    assert!(bad.stderr.contains("bad.ndjson line 2"), "{}", bad.stderr);
+    hub.run(&["device", "show", "ok-1"]).ok();
+}
+
+#[test]
+fn modules_and_their_twins() {
+    let hub = Hub::start();
+    hub.run(&["module", "create", "d/m"]).fails(3);
+    hub.run(&["device", "create", "d"]).ok();
+    let text = hub.run(&["module", "create", "d/m", "--managed-by", "me"]).ok().stdout;
+    assert!(text.starts_with("HostName=localhost;DeviceId=d;ModuleId=m;SharedAccessKey="), "{text}");
+    assert_eq!(hub.run(&["module", "list", "d", "-o", "json"]).ok().json()[0]["managedBy"], "me");
+    hub.run(&["module", "update", "d/m", "--managed-by", "you"]).ok();
+    hub.run(&["module", "rotate-key", "d/m", "--key", "swap"]).ok();
+    hub.run(&["twin", "set", "d/m", "desired", "a.b=1"]).ok();
+    let desired = hub.run(&["twin", "show", "d/m", "--section", "desired"]).ok().json();
+    assert_eq!(desired, json!({ "a": { "b": 1 } }));
+    hub.run(&["module", "delete", "d/m"]).ok();
+    hub.run(&["module", "show", "d/m"]).fails(3);
+}
+
+#[test]
+fn twins_are_merged_replaced_and_guarded() {
+    let hub = Hub::start();
+    hub.run(&["device", "create", "d"]).ok();
+    let section = |name: &str| hub.run(&["twin", "show", "d", "--section", name]).ok().json();
+    hub.run(&["twin", "set", "d", "desired", "interval=30", "log.level=debug", "big=4503599627370495"]).ok();
+    hub.run(&["twin", "set", "d", "desired", "interval=null", "log.size=1.50"]).ok();
+    let text = hub.run(&["twin", "show", "d", "--section", "desired"]).ok().stdout;
+    assert_eq!(text, "{\n  \"log\": {\n    \"level\": \"debug\",\n    \"size\": 1.50\n  },\n  \"big\": 4503599627370495\n}\n");
+    hub.run(&["twin", "set", "d", "tags", "--json", r#"{"site":{"floor":3}}"#]).ok();
+    hub.run(&[
+        "twin",
+        "patch",
+        "d",
+        "--json",
+        r#"{"tags":{"owner":"me"},"properties":{"desired":{"log":null}}}"#,
+    ])
+    .ok();
+    assert_eq!(section("tags"), json!({ "site": { "floor": 3 }, "owner": "me" }));
+
+    let mut replace = hub
+        .command(&["twin", "replace", "d", "--file", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    replace.stdin.take().unwrap().write_all(br#"{"tags":{"only":true}}"#).unwrap();
+    assert!(replace.wait().unwrap().success());
+    assert_eq!((section("tags"), section("desired")), (json!({ "only": true }), json!({})));
+
+    hub.run(&["twin", "set", "d", "tags", "a=1", "--etag", "AAAAAAAAAAE="]).fails(4);
+    hub.run(&["twin", "set", "d", "desired", "a b=1"]).fails(1);
+    hub.run(&["twin", "show", "nobody"]).fails(3);
+    assert!(hub.run(&["twin", "show", "d"]).ok().stdout.contains("\"only\": true"));
+}
+
+#[test]
+fn methods_of_devices_that_are_away() {
+    let hub = Hub::start();
+    hub.run(&["method", "invoke", "d", "reboot"]).fails(3);
+    hub.run(&["device", "create", "d"]).ok();
+    let ran = hub.run(&["method", "invoke", "d", "reboot", r#"{"in":5}"#]).fails(7);
+    assert!(ran.stderr.contains("DeviceNotOnline"), "{}", ran.stderr);
+    hub.run(&["doctor", "d"]).fails(7);
+    hub.run(&["doctor", "unknown"]).fails(3);
+}
+
+#[test]
+fn policies_and_their_rights() {
+    let hub = Hub::start();
+    let listed = hub.run(&["policy", "list", "-o", "json"]).ok().json();
+    assert_eq!(listed.as_array().unwrap().len(), 5);
+    hub.run(&["policy", "create", "reader", "--right", "registry-read"]).ok();
+    hub.run(&["policy", "create", "reader", "--right", "registry-read"]).fails(4);
+    let reader = hub.run(&["policy", "connection-string", "reader"]).ok().stdout;
+    let ca = hub.run(&["ca", "--path"]).ok().stdout;
+    let port = hub_file(&hub)["httpsPort"].to_string();
+    let reader = reader.trim().replace("HostName=localhost", &format!("HostName=localhost:{port}"));
+    let remote = |args: &[&str]| {
+        let mut command = ostler(args);
+        command.env("OSTLER_CONNECTION_STRING", &reader).env("OSTLER_CA", ca.trim());
+        Ran::of(command.output().unwrap())
+    };
+    remote(&["device", "list"]).ok();
+    remote(&["device", "create", "d"]).fails(5);
+    hub.run(&["policy", "rotate", "reader", "--key", "primary"]).ok();
+    remote(&["device", "list"]).fails(5);
+    hub.run(&["policy", "delete", "reader"]).ok();
+    hub.run(&["policy", "show", "reader"]).fails(3);
+}
+
+fn hub_file(hub: &Hub) -> Value {
+    serde_json::from_slice(&std::fs::read(hub.data().join("hub.json")).unwrap()).unwrap()
+}
+
+#[test]
+fn an_untrusted_hub_is_not_spoken_to() {
+    let hub = Hub::start();
+    let owner = hub_file(&hub)["connectionString"].as_str().unwrap().to_owned();
+    let port = hub_file(&hub)["httpsPort"].to_string();
+    let owner = owner.replace("HostName=localhost", &format!("HostName=localhost:{port}"));
+    let ran = Ran::of(ostler(&["device", "list", "--connection-string", &owner]).output().unwrap()).fails(6);
+    assert!(ran.stderr.contains("--ca FILE"), "{}", ran.stderr);
+}
+
+#[test]
+fn the_ca_and_cas_of_devices() {
+    let hub = Hub::start();
+    let shown = hub.run(&["ca"]).ok().stdout;
+    for word in ["Python", "Node.js", ".NET", "Java", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS", "ca.pem"] {
+        assert!(shown.contains(word), "{word}: {shown}");
+    }
+    let pem = hub.run(&["ca", "--pem"]).ok().stdout;
+    assert!(pem.starts_with("-----BEGIN CERTIFICATE-----"), "{pem}");
+    // Any CA will do; the hub's own is at hand.
+    std::fs::write(hub.folder().join("plant.pem"), &pem).unwrap();
+    hub.run(&["ca", "device", "add", "plant", "plant.pem"]).ok();
+    assert_eq!(hub.run(&["ca", "device", "list", "-o", "json"]).ok().json()[0]["name"], "plant");
+    std::fs::write(hub.folder().join("bad.pem"), "hello").unwrap();
+    hub.run(&["ca", "device", "add", "bad", "bad.pem"]).fails(1);
+    hub.run(&["ca", "device", "remove", "plant"]).ok();
+    hub.run(&["ca", "device", "remove", "plant"]).fails(3);
+}
+
+#[test]
+fn the_monitor_shows_what_happens() {
+    let hub = Hub::start();
+    hub.run(&["device", "create", "d"]).ok();
+    hub.run(&["device", "create", "e"]).ok();
+    let mut monitor = hub
+        .command(&["monitor", "--device", "d", "--types", "twin", "--limit", "1", "-o", "json"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let stdout = BufReader::new(monitor.stdout.take().unwrap());
+    // The stream shows only what happens after it opened, so it is written until it is seen.
+    let reader = std::thread::spawn(move || stdout.lines().map(Result::unwrap).collect::<Vec<_>>());
+    let mut n = 0;
+    while !reader.is_finished() {
+        n += 1;
+        assert!(n < 500, "the monitor saw nothing");
+        hub.run(&["twin", "set", "e", "tags", &format!("n={n}")]).ok();
+        hub.run(&["twin", "set", "d", "desired", &format!("n={n}")]).ok();
+    }
+    let lines = reader.join().unwrap();
+    assert_eq!(monitor.wait().unwrap().code(), Some(0));
+    let event: Value = serde_json::from_str(&lines[0]).unwrap();
+    assert_eq!((&event["type"], &event["deviceId"]), (&json!("twin"), &json!("d")));
+}
+
+#[test]
+fn status_and_doctor_of_a_healthy_hub() {
+    let hub = Hub::start();
+    hub.run(&["device", "create", "d"]).ok();
+    let status = hub.run(&["status", "-o", "json"]).ok().json();
+    assert_eq!(status["devices"]["totalDeviceCount"], 1);
+    hub.run(&["status"]).ok();
+    let report = hub.run(&["doctor", "-o", "json"]).ok().json();
+    for name in ["https", "https-cert", "mqtt", "mqtt-cert", "rest", "clock", "data", "hub"] {
+        let check = report["checks"].as_array().unwrap().iter().find(|check| check["name"] == name);
+        assert!(check.is_some_and(|check| check["severity"] == "ok"), "{name}: {report}");
+    }
+}
+
+#[test]
+fn a_backup_is_a_data_folder() {
+    let hub = Hub::start();
+    hub.run(&["device", "create", "d"]).ok();
+    hub.run(&["backup", "copy"]).ok();
+    hub.run(&["backup", "copy"]).fails(4);
+    assert!(hub.folder().join("copy").is_dir());
+}
+
+#[test]
+fn a_hub_drains_and_takes_its_file_with_it() {
+    let mut hub = Hub::start();
+    let file = hub.data().join("hub.json");
+    let stale = std::fs::read(&file).unwrap();
+    assert_eq!(hub.stop(), Some(0));
+    assert!(!file.exists());
+    hub.run(&["device", "list"]).fails(6);
+    // As `kill -9` leaves it.
+    std::fs::write(&file, stale).unwrap();
+    hub.run(&["device", "list", "--no-retry"]).fails(6);
+    let report = hub.run(&["doctor", "-o", "json"]).fails(1).json();
+    let gone = report["checks"].as_array().unwrap().iter().find(|check| check["name"] == "hub").unwrap();
+    assert_eq!(gone["severity"], "error");
+}
+
+#[test]
+fn the_demo_tells_its_story_and_ends() {
+    let ran = Ran::of(ostler(&["demo", "-o", "json"]).output().unwrap()).ok();
+    let steps: Vec<Value> = ran.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(steps.len() > 10, "{}", ran.stdout);
+    assert!(steps.iter().any(|step| !step["data"]["rebootTime"].is_null()));
+    let last = steps.last().unwrap();
+    assert!(last["done"] == true && last["facts"]["metrics"].as_str().unwrap().starts_with("https://"));
+
+    let human = Ran::of(ostler(&["demo"]).output().unwrap()).ok().stdout;
+    assert!(human.contains("rebootDevice") && !human.contains('\x1b'), "{human}");
+}
