@@ -112,7 +112,17 @@ impl Failure {
     pub(crate) fn into_answer(self, form: ErrorForm, tracking: TrackingId) -> Answer {
         let status = self.status();
         let mut body = Vec::with_capacity(384);
-        ErrorBody { code: self.code, text: self.text, waited: self.waited }.write(form, tracking, &mut body);
+        let text = match (form, self.code) {
+            // One client wants the bare id in Form A; in Form B nobody does, and a sentence says more.
+            (ErrorForm::B, ErrorCode::DeviceNotFound) => {
+                format!("The device {} is not registered.", self.text).into()
+            }
+            (ErrorForm::B, ErrorCode::ModuleNotFound) => {
+                format!("The module {} is not registered.", self.text).into()
+            }
+            _ => self.text,
+        };
+        ErrorBody { code: self.code, text, waited: self.waited }.write(form, tracking, &mut body);
         let mut answer = json(status, body);
         let headers = answer.headers_mut();
         headers

@@ -216,7 +216,10 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<Io> {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.lingering.is_none() {
             std::task::ready!(Pin::new(&mut self.io).poll_shutdown(cx))?;
-            if !self.pulse.linger.load(Relaxed) {
+            // In the middle of a head it was hyper who refused, for instance because the head is too large.
+            let refused =
+                self.pulse.linger.load(Relaxed) || self.pulse.phase.load(Relaxed) == Phase::Head as u8;
+            if !refused {
                 return Poll::Ready(Ok(()));
             }
         }

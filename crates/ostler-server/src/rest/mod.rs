@@ -18,6 +18,8 @@ mod extension;
 mod pages;
 mod registry;
 mod service;
+#[cfg(test)]
+mod tests;
 mod twins;
 mod websocket;
 
@@ -80,10 +82,7 @@ where
     });
     let mut http = http1::Builder::new();
     // The pulse watches over headers; hyper's own timer would be made anew for each request.
-    http.header_read_timeout(None)
-        .max_header_size(HEAD_BYTES)
-        .max_buf_size(BUFFER_BYTES)
-        .pipeline_flush(true);
+    http.header_read_timeout(None).max_header_size(HEAD_BYTES).max_buf_size(BUFFER_BYTES);
     let mut connection = http.serve_connection(io, service).with_upgrades();
     let mut stall = pin!(pulse.stall(patience));
     let mut stopping = pin!(app.stopping.cancelled());

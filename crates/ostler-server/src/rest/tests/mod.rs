@@ -1,0 +1,7 @@
+//! The door as clients see it: a real hub in memory, real connections, bytes in and bytes out.
+
+mod authorization;
+mod bounds;
+mod harness;
+mod routes;
+mod websocket;

@@ -1,0 +1,266 @@
+//! What each route answers, and the proof that none is left out.
+
+use super::harness::{redact, TestHub};
+use ostler_wire::rest::route::{Method, Route, ENDPOINTS};
+
+/// One request of the tour: the route it is for, its first line, headers and body.
+struct Case {
+    endpoint: &'static str,
+    line: &'static str,
+    headers: &'static [(&'static str, &'static str)],
+    body: &'static str,
+}
+
+const fn case(endpoint: &'static str, line: &'static str, body: &'static str) -> Case {
+    Case { endpoint, line, headers: &[], body }
+}
+
+const fn with(
+    endpoint: &'static str,
+    line: &'static str,
+    headers: &'static [(&'static str, &'static str)],
+    body: &'static str,
+) -> Case {
+    Case { endpoint, line, headers, body }
+}
+
+/// Routes whose answer does not end or is no JSON have tests of their own: [`super::bounds`], [`super::websocket`].
+const ELSEWHERE: [&str; 2] = ["events", "webSocket"];
+
+const ANY: &[(&str, &str)] = &[("If-Match", "\"*\"")];
+const STALE: &[(&str, &str)] = &[("If-Match", "\"MQ==\"")];
+const OVERRIDE: &[(&str, &str)] = &[("X-HTTP-Method-Override", "PATCH")];
+
+/// A tour of the hub; each request meets what the ones before it made.
+const TOUR: &[Case] = &[
+    // Identities.
+    case(
+        "putDevice",
+        "PUT /devices/dev-1",
+        r#"{"deviceId":"dev-1","status":"enabled","statusReason":"new"}"#,
+    ),
+    case("putDevice", "PUT /devices/dev-1", r#"{"deviceId":"dev-1"}"#),
+    with("putDevice", "PUT /devices/dev-1", STALE, r#"{"deviceId":"dev-1"}"#),
+    with(
+        "putDevice",
+        "PUT /devices/dev-1",
+        ANY,
+        r#"{"deviceId":"dev-1","status":"disabled","statusReason":"lost"}"#,
+    ),
+    with("putDevice", "PUT /devices/dev-9", ANY, r#"{"deviceId":"dev-9"}"#),
+    case("putDevice", "PUT /devices/dev-2", r#"{"deviceId":"dev-3"}"#),
+    case("putDevice", "PUT /devices/a%2Fb", "{}"),
+    case("putDevice", "PUT /devices/dev-2", "{"),
+    case("putDevice", "PUT /devices/dev-2", ""),
+    case("getDevice", "GET /devices/dev-1/", ""),
+    case("getDevice", "GET /devices/Dev-1", ""),
+    case("listDevices", "GET /devices/?top=5", ""),
+    case("listDevices", "GET /devices?top=0", ""),
+    case(
+        "putModule",
+        "PUT /devices/dev-1/modules/mod",
+        r#"{"moduleId":"mod","deviceId":"dev-1","managedBy":""}"#,
+    ),
+    case("putModule", "PUT /devices/dev-9/modules/mod", "{}"),
+    case("getModule", "GET /devices/dev-1/modules/mod", ""),
+    case("getModule", "GET /devices/dev-1/modules/none", ""),
+    case("getModule", "GET /devices/dev-9/modules/mod", ""),
+    case("listModules", "GET /devices/dev-1/modules", ""),
+    case("listModules", "GET /devices/dev-9/modules", ""),
+    case("purgeDevice", "DELETE /devices/dev-1/commands", ""),
+    case("purgeModule", "DELETE /devices/dev-1/modules/mod/commands", ""),
+    case("deviceStatistics", "GET /statistics/devices", ""),
+    case("serviceStatistics", "GET /statistics/service", ""),
+    case(
+        "bulkDevices",
+        "POST /devices",
+        r#"[{"id":"bulk-1","importMode":"create","tags":{"site":"A"}},{"id":"dev-1","importMode":"create"},
+            {"id":"bulk-2","importMode":"Update"},{"id":"bulk-3","importMode":"updateIfMatchETag"},{"id":"bad/id"}]"#,
+    ),
+    case("bulkDevices", "POST /devices/", r#"[{"id":"bulk-1","importMode":"Delete"}]"#),
+    case("bulkDevices", "POST /devices", r#"[{"id":"a"},{"id":"a"}]"#),
+    // Twins.
+    case("getTwin", "GET /twins/dev-1", ""),
+    case("getTwin", "GET /twins/dev-9", ""),
+    case(
+        "patchTwin",
+        "PATCH /twins/dev-1",
+        r#"{"tags":{"site":"A"},"properties":{"desired":{"interval":30.0}}}"#,
+    ),
+    with("patchTwin", "PATCH /twins/dev-1", STALE, r#"{"tags":{"site":"B"}}"#),
+    with("patchTwin", "POST /twins/dev-1", OVERRIDE, r#"{"tags":null}"#),
+    case("patchTwin", "PATCH /twins/dev-1", r#"{"tags":{"a.b":1}}"#),
+    case("patchTwin", "PATCH /twins/dev-1", r#"{"tags":5}"#),
+    with("replaceTwin", "PUT /twins/dev-1", ANY, r#"{"properties":{"desired":{"speed":1}}}"#),
+    case("getModuleTwin", "GET /twins/dev-1/modules/mod", ""),
+    case("getModuleTwin", "GET /twins/dev-1/modules/none", ""),
+    case("patchModuleTwin", "PATCH /twins/dev-1/modules/mod", r#"{"properties":{"desired":{"a":null}}}"#),
+    case("replaceModuleTwin", "PUT /twins/dev-1/modules/mod", "{}"),
+    // Methods.
+    case("invokeMethod", "POST /twins/online/methods", r#"{"methodName":"echo","payload":{"delay": 1.0}}"#),
+    case("invokeMethod", "POST /twins/online/methods", r#"{"methodName":"echo"}"#),
+    case("invokeMethod", "POST /twins/dev-1/methods", r#"{"methodName":"echo"}"#),
+    case("invokeMethod", "POST /twins/dev-9/methods", r#"{"methodName":"echo"}"#),
+    case("invokeMethod", "POST /twins/a%20b/methods", r#"{"methodName":"echo"}"#),
+    case(
+        "invokeMethod",
+        "POST /twins/online/methods",
+        r#"{"methodName":"echo","responseTimeoutInSeconds":1}"#,
+    ),
+    case("invokeMethod", "POST /twins/online/methods", "[]"),
+    case("invokeModuleMethod", "POST /twins/dev-1/modules/mod/methods", r#"{"methodName":"echo"}"#),
+    // Deletions.
+    with("deleteModule", "DELETE /devices/dev-1/modules/mod", ANY, ""),
+    case("deleteModule", "DELETE /devices/dev-1/modules/$edgeHub", ""),
+    with("deleteDevice", "DELETE /devices/dev-1", STALE, ""),
+    with("deleteDevice", "DELETE /devices/dev-1", ANY, ""),
+    case("deleteDevice", "DELETE /devices/dev-1", ""),
+    // What there is not yet.
+    case("queryTwins", "POST /devices/query", r#"{"query":"SELECT * FROM devices"}"#),
+    case("applyConfiguration", "POST /devices/online/applyConfigurationContent", "{}"),
+    case("queryJobs", "GET /jobs/v2/query", ""),
+    case("getJob", "GET /jobs/v2/j1", ""),
+    case("putJob", "PUT /jobs/v2/j1", "{}"),
+    case("cancelJob", "POST /jobs/v2/j1/cancel", "{}"),
+    case("createExport", "POST /jobs/create", "{}"),
+    case("listExports", "GET /jobs", ""),
+    case("getExport", "GET /jobs/j1", ""),
+    case("cancelExport", "DELETE /jobs/j1", ""),
+    case("exportRegistry", "POST /$admin/exportRegistry", "{}"),
+    case("importRegistry", "POST /$admin/importRegistry", "{}"),
+    case("testQueries", "POST /configurations/testQueries", "{}"),
+    case("listConfigurations", "GET /configurations", ""),
+    case("getConfiguration", "GET /configurations/c1", ""),
+    case("putConfiguration", "PUT /configurations/c1", "{}"),
+    case("deleteConfiguration", "DELETE /configurations/c1", ""),
+    case("getDigitalTwin", "GET /digitaltwins/online", ""),
+    case("patchDigitalTwin", "PATCH /digitaltwins/online", "[]"),
+    case("invokeCommand", "POST /digitaltwins/online/commands/c", "{}"),
+    case("invokeComponentCommand", "POST /digitaltwins/online/components/c/commands/c", "{}"),
+    case("receiveFeedback", "GET /messages/serviceBound/feedback", ""),
+    case("completeFeedback", "DELETE /messages/servicebound/feedback/t", ""),
+    case("abandonFeedback", "POST /messages/servicebound/feedback/t/abandon", ""),
+    case("sendEvent", "POST /devices/online/messages/events", "{}"),
+    case("sendModuleEvent", "POST /devices/online/modules/m/messages/events", "{}"),
+    case("receiveMessage", "GET /devices/online/messages/deviceBound", ""),
+    case("completeMessage", "DELETE /devices/online/messages/deviceBound/t", ""),
+    case("abandonMessage", "POST /devices/online/messages/deviceBound/t/abandon", ""),
+    case("startUpload", "POST /devices/online/files", "{}"),
+    case("finishUpload", "POST /devices/online/files/notifications", "{}"),
+    case("finishNamedUpload", "POST /devices/online/files/notifications/c", "{}"),
+    // Ostler's own.
+    case("diagnosis", "GET /ostler/v1/devices/online/diagnosis", ""),
+    case("diagnosis", "GET /ostler/v1/devices/nobody/diagnosis?moduleId=m", ""),
+    case("status", "GET /ostler/v1/status", ""),
+    case("listPolicies", "GET /ostler/v1/policies", ""),
+    case("createPolicy", "POST /ostler/v1/policies", r#"{"name":"ops","rights":["ServiceConnect"]}"#),
+    case("createPolicy", "POST /ostler/v1/policies", r#"{"name":"ops","rights":["ServiceConnect"]}"#),
+    case("createPolicy", "POST /ostler/v1/policies", r#"{"name":"none","rights":[]}"#),
+    case("getPolicy", "GET /ostler/v1/policies/ops", ""),
+    case("getPolicy", "GET /ostler/v1/policies/nobody", ""),
+    case("rotatePolicyKey", "POST /ostler/v1/policies/ops/rotate?key=primary", ""),
+    case("rotatePolicyKey", "POST /ostler/v1/policies/ops/rotate", ""),
+    case("deletePolicy", "DELETE /ostler/v1/policies/ops", ""),
+    case("deletePolicy", "DELETE /ostler/v1/policies/iothubowner", ""),
+    case("listAuthorities", "GET /ostler/v1/certificate-authorities", ""),
+    case("putAuthority", "PUT /ostler/v1/certificate-authorities/root", r#"{"pem":"nonsense"}"#),
+    case("getAuthority", "GET /ostler/v1/certificate-authorities/root", ""),
+    case("deleteAuthority", "DELETE /ostler/v1/certificate-authorities/root", ""),
+    case("backup", "POST /ostler/v1/backup", r#"{"path":"relative"}"#),
+    // Around it.
+    case("landing", "GET /", ""),
+    case("metrics", "GET /metrics", ""),
+    case("health", "GET /healthz", ""),
+    case("readiness", "GET /readyz", ""),
+];
+
+/// Members whose values are made at random or differ from run to run.
+const RANDOM: &[&str] = &["etag", "deviceEtag", "generationId", "primaryKey", "secondaryKey"];
+
+#[tokio::test]
+async fn every_route_answers_as_it_did() {
+    let hub = TestHub::start().await;
+    hub.device("online").await;
+    let mut tour = String::new();
+    for case in TOUR {
+        let answer = hub.call("iothubowner", case.line, case.headers, case.body).await;
+        let code = answer.header("iothub-errorcode").map_or_else(String::new, |code| format!(" {code}"));
+        let etag = if answer.header("etag").is_some() { " etag" } else { "" };
+        let body = match case.endpoint {
+            "landing" | "metrics" => format!("({})", answer.header("content-type").unwrap()),
+            "status" => {
+                redact(&answer.body, &["version"]).split("\"uptimeSeconds\"").next().unwrap().to_owned()
+            }
+            _ => redact(&answer.body.replace(" 1 s ago", " 0 s ago"), RANDOM),
+        };
+        tour.push_str(&format!("{} {}\n{}{code}{etag} {body}\n\n", case.line, case.body, answer.status));
+    }
+    insta::assert_snapshot!("tour", tour);
+}
+
+#[test]
+fn no_route_is_without_a_test() {
+    for case in TOUR {
+        let (verb, target) = case.line.split_once(' ').unwrap();
+        let path = target.split('?').next().unwrap();
+        let verb_override =
+            case.headers.iter().find(|(name, _)| name.starts_with("X-HTTP")).map(|(_, verb)| *verb);
+        match Route::parse(Method::parse(verb), path, verb_override) {
+            Ok(route) => assert_eq!(route.endpoint.name, case.endpoint, "{}", case.line),
+            // A bad id stops a request that did find its row.
+            Err(error) => assert!(error.to_string().contains("is not a valid"), "{}: {error}", case.line),
+        }
+    }
+    for endpoint in ENDPOINTS {
+        let tested =
+            TOUR.iter().any(|case| case.endpoint == endpoint.name) || ELSEWHERE.contains(&endpoint.name);
+        assert!(tested, "{endpoint:?} has no test");
+    }
+}
+
+#[tokio::test]
+async fn an_authority_is_kept_and_listed() {
+    let hub = TestHub::start().await;
+    let pem = hub.running.ca_pem().unwrap().replace('\n', "\\n");
+    let path = "/ostler/v1/certificate-authorities/root";
+    let put = hub.call("iothubowner", &format!("PUT {path}"), &[], &format!(r#"{{"pem":"{pem}"}}"#)).await;
+    assert_eq!(put.status, 200, "{}", put.body);
+    assert!(put.body.starts_with(r#"{"name":"root","subject":"CN="#), "{}", put.body);
+    let got = hub.call("iothubowner", &format!("GET {path}"), &[], "").await;
+    assert_eq!(got.body, put.body);
+    let list = hub.call("iothubowner", "GET /ostler/v1/certificate-authorities", &[], "").await;
+    assert_eq!(list.body, format!("[{}]", put.body));
+    let gone = hub.call("iothubowner", &format!("DELETE {path}"), &[], "").await;
+    assert_eq!((gone.status, gone.body.as_str()), (204, ""));
+}
+
+#[tokio::test]
+async fn a_backup_is_written_and_not_over_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let hub = TestHub::start_with(|config| config.data = crate::config::Data::Folder(data)).await;
+    hub.register("dev-1").await;
+    let body = format!(r#"{{"path":"{}"}}"#, folder.path().join("copy").display());
+    let first = hub.call("iothubowner", "POST /ostler/v1/backup", &[], &body).await;
+    assert_eq!(first.status, 200, "{}", first.body);
+    assert!(first.body.contains(r#"/copy","records":"#), "{}", first.body);
+    let second = hub.call("iothubowner", "POST /ostler/v1/backup", &[], &body).await;
+    assert_eq!(second.status, 409, "{}", second.body);
+}
+
+#[tokio::test]
+async fn a_strict_hub_has_no_extensions_but_can_be_watched() {
+    let hub = TestHub::strict().await;
+    for endpoint in ENDPOINTS {
+        let line = format!("{} {}", endpoint.method.as_str(), endpoint.path().replace(['{', '}'], ""));
+        if line.contains("/ostler/") {
+            let answer = hub.call("iothubowner", &line, &[], "").await;
+            assert_eq!(
+                (answer.status, answer.header("iothub-errorcode")),
+                (404, Some("GenericNotFound")),
+                "{line}"
+            );
+        }
+    }
+    assert_eq!(hub.call("iothubowner", "GET /metrics", &[], "").await.status, 200);
+}
