@@ -285,6 +285,27 @@ async fn a_refused_bulk_request_ends_it() {
     assert_eq!(error.fault().unwrap().name.as_deref(), Some("DeviceDefinedMultipleTimes"));
 }
 
+fn page(ids: std::ops::Range<u32>) -> Reply {
+    answer(200, ids.map(|n| json!({ "deviceId": format!("d{n:05}") })).collect())
+}
+
+#[tokio::test]
+async fn all_devices_are_listed_page_by_page() {
+    let hub = Hub::start([page(0..1000), page(1000..2000), page(2000..2000)]).await;
+    let devices: Vec<_> = hub.client.all_devices().map(Result::unwrap).collect().await;
+    assert_eq!((devices.len(), devices[1999].device_id.as_str()), (2000, "d01999"));
+    let after = |n| format!("GET /devices?api-version=2021-04-12&top=1000&after=d{n:05}");
+    assert_eq!(hub.lines()[1..], [after(999), after(1999)]);
+}
+
+#[tokio::test]
+async fn a_hub_that_repeats_its_first_page_is_found_out() {
+    let hub = Hub::start([page(0..1000), page(0..1000)]).await;
+    let devices: Vec<_> = hub.client.all_devices().collect().await;
+    assert_eq!((devices.len(), hub.seen().len()), (1001, 2));
+    assert_eq!(devices[1000].as_ref().unwrap_err().kind(), ErrorKind::Protocol);
+}
+
 #[tokio::test]
 async fn events_come_as_they_are_told() {
     let lines = "{\"type\":\"telemetry\",\"deviceId\":\"d\",\"body\":{\"t\":21.50}}\n\n{\"type\":\"later\"}\n{oops}\n";

@@ -3,6 +3,7 @@
 
 use super::answer::{empty, json, ok, with_etag, Answer, Failure};
 use super::service::Context;
+use crate::config::Compat;
 use http::{HeaderName, HeaderValue, StatusCode};
 use ostler_core::id::{DeviceId, EntityId};
 use ostler_core::twin::TwinContent;
@@ -47,6 +48,7 @@ fn list_answer(views: &[View]) -> Answer {
     ok(views.len() * IDENTITY_BYTES + 2, |out| identity::write_list(views, out, write_view))
 }
 
+/// The service lists the first devices and no others; `after`, an extension, goes on behind an id.
 pub(super) async fn list_devices(context: &Context<'_>) -> Result<Answer, Failure> {
     let top = match context.query.value("top") {
         None => LIST_MAX,
@@ -54,7 +56,15 @@ pub(super) async fn list_devices(context: &Context<'_>) -> Result<Answer, Failur
             Failure::new(ErrorCode::ArgumentInvalid, format!("top is '{text}', allowed are 1 to {LIST_MAX}"))
         })?,
     };
-    Ok(list_answer(&context.app.hub.list_devices(None, top.min(LIST_MAX)).await?))
+    let after = match context.query.value("after") {
+        // The service knows no such parameter, and ignores what it does not know (service §1.3).
+        Some(text) if context.app.config.compat == Compat::Extended => Some(
+            DeviceId::new(&text)
+                .map_err(|error| Failure::new(ErrorCode::ArgumentInvalid, format!("after: {error}")))?,
+        ),
+        _ => None,
+    };
+    Ok(list_answer(&context.app.hub.list_devices(after.as_ref(), top.min(LIST_MAX)).await?))
 }
 
 pub(super) async fn list_modules(context: &Context<'_>, id: &DeviceId) -> Result<Answer, Failure> {

@@ -1,16 +1,20 @@
 //! Devices and modules one by one, and the registry's counts (service §5, §7).
 
+use futures_util::stream::{self, Stream, TryStreamExt};
 use http::Method;
 use ostler_core::id::{DeviceId, EntityId, ModuleId};
 use serde::de::DeserializeOwned;
 use serde::Serialize;
 
-use super::{entity_path, json_body, IfMatch};
+use super::{encode, entity_path, json_body, IfMatch};
 use crate::error::{Error, ErrorKind};
 use crate::model::{Device, DeviceStatistics, Module, ServiceStatistics};
 use crate::retry::Safety;
 use crate::transport::Call;
 use crate::Client;
+
+/// Devices in one list, the service's limit.
+const MAX_LISTED: u32 = 1000;
 
 impl Client {
     /// A device's identity, keys included.
@@ -26,9 +30,44 @@ impl Client {
     /// # Errors
     /// See [`Error`].
     pub async fn devices(&self, top: u32) -> Result<Vec<Device>, Error> {
+        self.devices_after(None, top).await
+    }
+
+    /// Up to `top` devices behind an id, in the order of their ids, 1,000 at most. Azure IoT Hub, and a strict hub,
+    /// ignore the id: they start from the beginning again.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn devices_after(&self, after: Option<&DeviceId>, top: u32) -> Result<Vec<Device>, Error> {
         let mut call = Call::new(Method::GET, "/devices");
         call.query = format!("&top={top}");
+        if let Some(after) = after {
+            call.query.push_str(&format!("&after={}", encode(after.as_str())));
+        }
         self.transport.send(&call).await?.json()
+    }
+
+    /// Every device, page by page, in the order of their ids.
+    ///
+    /// # Errors
+    /// The stream ends with the first error. A hub that cannot go on behind an id, and has more devices than one page
+    /// holds, ends it with [`Error::UnexpectedAnswer`] instead of repeating itself.
+    pub fn all_devices(&self) -> impl Stream<Item = Result<Device, Error>> + '_ {
+        let pages = stream::try_unfold(Some(None::<DeviceId>), move |state| async move {
+            let Some(after) = state else { return Ok(None) };
+            let page = self.devices_after(after.as_ref(), MAX_LISTED).await?;
+            let repeats = |first: &Device| {
+                after.as_ref().is_some_and(|after| first.device_id.as_str() <= after.as_str())
+            };
+            if page.first().is_some_and(repeats) {
+                let reason = format!("this hub lists no more than {MAX_LISTED} devices");
+                return Err(Error::UnexpectedAnswer { status: 200, reason });
+            }
+            let last = page.last().filter(|_| page.len() as u64 == u64::from(MAX_LISTED));
+            let next = last.map(|last| device_id(&last.device_id)).transpose()?.map(Some);
+            Ok(Some((stream::iter(page.into_iter().map(Ok)), next)))
+        });
+        pages.try_flatten()
     }
 
     /// Creates a device and returns it with what the hub made: keys, etag, generation.
@@ -160,14 +199,17 @@ impl Client {
     }
 }
 
+fn device_id(text: &str) -> Result<DeviceId, Error> {
+    DeviceId::new(text).map_err(|error| Error::Setup(format!("deviceId: {error}")))
+}
+
 /// An id that breaks the rules would be refused by the hub anyway; a `/` in it would change the route.
 fn entity(device: &str, module: Option<&str>) -> Result<EntityId, Error> {
-    let wrong = |what: &str, error| Error::Setup(format!("{what}: {error}"));
-    let device = DeviceId::new(device).map_err(|error| wrong("deviceId", error))?;
+    let device = device_id(device)?;
     match module {
         None => Ok(device.into()),
         Some(module) => {
-            let module = ModuleId::new(module).map_err(|error| wrong("moduleId", error))?;
+            let module = ModuleId::new(module).map_err(|error| Error::Setup(format!("moduleId: {error}")))?;
             Ok(EntityId::of_module(&device, &module))
         }
     }

@@ -161,16 +161,21 @@ pub fn runtime(workers: Option<usize>) -> Result<tokio::runtime::Runtime> {
     builder.enable_all().build().map_err(|error| Failure::failed(format!("cannot start: {error}")))
 }
 
-/// The signals that ask a hub to stop.
+/// The signals that ask a hub to stop. The terminal that goes away is one: its hub would stay behind unseen.
 pub struct StopSignals {
     terminate: Signal,
     interrupt: Signal,
+    hangup: Signal,
 }
 
 impl StopSignals {
     pub fn listen() -> Result<Self> {
         let listen = |kind| signal(kind).map_err(|error| Failure::failed(format!("signals: {error}")));
-        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+            hangup: listen(SignalKind::hangup())?,
+        })
     }
 
     /// The next one.
@@ -178,6 +183,7 @@ impl StopSignals {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
+            _ = self.hangup.recv() => {}
         }
     }
 }

@@ -97,6 +97,20 @@ fn bulk_create_export_and_import() {
 }
 
 #[test]
+fn more_devices_than_one_page_holds() {
+    let hub = Hub::start();
+    hub.run(&["device", "create", "--prefix", "d", "--count", "2001"]).ok();
+    let first = hub.run(&["device", "list", "-q"]).ok();
+    assert_eq!(first.stdout.lines().count(), 1000);
+    assert!(first.stderr.contains("1000 of 2001"), "{}", first.stderr);
+    assert_eq!(hub.run(&["device", "list", "-q", "--top", "1500"]).ok().stdout.lines().count(), 1500);
+    let all = hub.run(&["device", "list", "-q", "--all"]).ok().stdout;
+    assert_eq!((all.lines().count(), all.lines().last()), (2001, Some("d2001")));
+    let export = hub.run(&["device", "export", "--no-twins"]).ok().stdout;
+    assert_eq!(export.lines().count(), 2001);
+}
+
+#[test]
 fn modules_and_their_twins() {
     let hub = Hub::start();
     hub.run(&["module", "create", "d/m"]).fails(3);

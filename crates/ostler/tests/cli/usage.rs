@@ -44,7 +44,7 @@ fn wrong_usage_is_2() {
         &["device", "create", "a/b"],
         &["device", "create", "--prefix", "a"],
         &["device", "create", "a", "--key", "x", "--x509-ca"],
-        &["device", "list", "--top", "1001"],
+        &["device", "list", "--top", "5", "--all"],
         &["module", "show", "only-a-device"],
         &["twin", "set", "d", "desired", "novalue"],
         &["twin", "set", "d", "reported", "a=1"],

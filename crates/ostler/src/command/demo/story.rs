@@ -56,8 +56,9 @@ impl<'a> Story<'a> {
         out.line(out.paint(Tone::Bold, "Ostler demo: a back end reboots a device through a hub of its own"))?;
         out.line(out.paint(
             Tone::Dim,
-            "The back end speaks HTTPS and the device MQTT over TLS, as programs made for Azure IoT Hub do.\n",
-        ))
+            "The back end speaks HTTPS and the device MQTT over TLS, as programs made for Azure IoT Hub do.",
+        ))?;
+        out.line("")
     }
 
     /// One step: who, what, how it looks on the wire, and the data that went with it.

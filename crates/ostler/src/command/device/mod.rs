@@ -5,6 +5,7 @@ mod csv;
 mod transfer;
 
 use clap::Subcommand;
+use futures_util::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use ostler_service_sdk::{Client, Device, DeviceId, EntityId, IfMatch, Status};
 
@@ -52,9 +53,12 @@ enum Action {
 
 #[derive(Debug, clap::Args)]
 struct List {
-    /// How many to ask the hub for; it hands out 1,000 at most
-    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    top: u32,
+    /// Look at this many devices, in the order of their ids
+    #[arg(long, default_value_t = 1000, value_name = "N", conflicts_with = "all")]
+    top: usize,
+    /// Look at all devices
+    #[arg(long)]
+    all: bool,
     /// Only those that are connected now
     #[arg(long)]
     connected: bool,
@@ -154,23 +158,27 @@ pub async fn run(args: Args, out: &Out) -> Result {
 }
 
 async fn list(hub: &Client, args: List, out: &Out) -> Result {
-    let mut devices = hub.devices(args.top).await?;
-    let cut = devices.len() as u64 == u64::from(args.top);
+    let top = if args.all { usize::MAX } else { args.top };
+    let mut devices: Vec<Device> = if top <= 1000 {
+        hub.devices(u32::try_from(top).unwrap_or(1000)).await?
+    } else {
+        hub.all_devices().take(top).try_collect().await?
+    };
+    let looked_at = devices.len();
     devices.retain(|device| {
         let connected = device.connection_state == Some(ostler_service_sdk::ConnectionState::Connected);
         let status = device.status.as_ref().map(Status::as_str);
         (connected || !args.connected) && args.status.as_deref().is_none_or(|wanted| status == Some(wanted))
     });
-    devices.sort_by(|a, b| a.device_id.cmp(&b.device_id));
     if args.quiet && !out.is_json() {
         devices.iter().try_for_each(|device| out.line(&device.device_id))?;
     } else {
         out.show(&devices, |out| table(&devices, out))?;
     }
-    if cut {
+    if looked_at == top {
         let total = hub.device_statistics().await?.total_device_count;
-        if total > u64::from(args.top) {
-            out.warn(format_args!("the hub has {total} devices and listed {} of them", args.top));
+        if total > looked_at as u64 {
+            out.warn(format_args!("looked at {looked_at} of {total} devices; --all looks at all"));
         }
     }
     Ok(())

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use futures_util::stream::{StreamExt, TryStreamExt};
+use futures_util::TryStreamExt;
 use ostler_service_sdk::{BulkEntry, BulkOptions, Client, Device, DeviceId, Error, ImportMode, TwinSections};
 use serde_json::json;
 
@@ -62,14 +62,6 @@ pub struct Import {
 
 pub async fn export(hub: &Client, args: Export, out: &Out) -> Result {
     let total = hub.device_statistics().await?.total_device_count;
-    let devices = hub.devices(1000).await?;
-    if (devices.len() as u64) < total {
-        return Err(Failure::failed(format!(
-            "the hub has {total} devices and its list ends after {}; nothing was exported",
-            devices.len()
-        ))
-        .advise("`ostler backup` copies all of them"));
-    }
     let mut sink: Box<dyn Write> = match &args.file {
         Some(path) => {
             Box::new(BufWriter::new(private_file(path).map_err(|error| Failure::file(path, &error))?))
@@ -77,9 +69,8 @@ pub async fn export(hub: &Client, args: Export, out: &Out) -> Result {
         None => Box::new(io::stdout().lock()),
     };
     let bar = out.progress(Some(total), "exporting");
-    let entries = futures_util::stream::iter(devices)
-        .map(|device| export_entry(hub, device, &args))
-        .buffered(EXPORT_CONCURRENCY);
+    let entries =
+        hub.all_devices().map_ok(|device| export_entry(hub, device, &args)).try_buffered(EXPORT_CONCURRENCY);
     futures_util::pin_mut!(entries);
     let mut written = 0u64;
     while let Some(entry) = entries.try_next().await? {
