@@ -615,6 +615,32 @@ mod tests {
         }
     }
 
+    /// The table as `docs/rest.md` shows it.
+    fn documented() -> String {
+        let mut lines = String::from("| verb | path | right | |\n|---|---|---|---|\n");
+        for endpoint in ENDPOINTS.iter().filter(|endpoint| endpoint.surface == Surface::Azure) {
+            let (verb, path, right) = (endpoint.method.as_str(), endpoint.path(), endpoint.access.describe());
+            let missing =
+                endpoint.missing_feature().map_or(String::new(), |feature| format!("not yet: {feature}"));
+            lines.push_str(&format!("| {verb} | `{path}` | {right} | {missing} |\n"));
+        }
+        lines
+    }
+
+    #[test]
+    fn the_documentation_has_every_route() {
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/rest.md");
+        let page = std::fs::read_to_string(page).unwrap();
+        assert!(page.contains(&documented()), "docs/rest.md should contain\n{}", documented());
+        for endpoint in ENDPOINTS {
+            let (verb, path) = (endpoint.method.as_str(), endpoint.path());
+            assert!(
+                page.contains(verb) && page.contains(&format!("{path}`")),
+                "{endpoint:?} is not in docs/rest.md"
+            );
+        }
+    }
+
     #[test]
     fn rights() {
         use Access::*;
