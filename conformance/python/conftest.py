@@ -98,6 +98,14 @@ def own_hub(tmp_path):
     hub.stop()
 
 
+@pytest.fixture
+def limited_hub():
+    """A hub that takes five failed sign-ins a minute."""
+    hub = LocalHub(settings={"OSTLER_SIGN_IN_FAILURE_RATE": "5"})
+    yield hub
+    hub.stop()
+
+
 @pytest.fixture(autouse=True)
 def hub_log_on_failure(request):
     yield

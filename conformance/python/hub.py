@@ -134,12 +134,13 @@ class LocalHub(Hub):
 
     is_local = True
 
-    def __init__(self, data=None, extra=()):
+    def __init__(self, data=None, settings=None):
         self.address = free_loopback_address()
         name = "hub-" + self.address.replace(".", "-") + ".ostler.test"
         self.folder = Path(tempfile.mkdtemp(prefix="ostler-conformance-"))
         self.data = data
-        self.extra = tuple(extra)
+        # The suite signs in wrongly hundreds of times a minute, and always from the same address.
+        self.settings = {"OSTLER_SIGN_IN_FAILURE_RATE": "0", **(settings or {})}
         self.process = None
         self._name = name
         resolver.names[name] = self.address
@@ -153,10 +154,11 @@ class LocalHub(Hub):
         command = [
             binary, "serve", *storage,
             "--bind", self.address, "--mqtt-port", "8883", "--https-port", "443",
-            "--hostname", self._name, "--ready-file", str(ready), *self.extra,
+            "--hostname", self._name, "--ready-file", str(ready),
         ]  # fmt: skip
         log = open(self.folder / "hub.log", "ab")
-        self.process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=self.folder)
+        self.process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=self.folder,
+                                        env={**os.environ, **self.settings})  # fmt: skip
         atexit.register(self.stop)
         deadline = time.monotonic() + START_DEADLINE
         pause = threading.Event()
@@ -195,8 +197,7 @@ class LocalHub(Hub):
 
     def trust_device_authority(self, name, pem):
         """Registers a certificate authority for devices (Azure does this on its management plane)."""
-        answer = self.https.request("PUT", f"/ostler/v1/certificate-authorities/{name}", body=pem.encode(),
-                                    headers={"Content-Type": "application/x-pem-file"})  # fmt: skip
+        answer = self.https.put(f"/ostler/v1/certificate-authorities/{name}", {"pem": pem})
         assert answer.status in (200, 201, 204), answer
 
 

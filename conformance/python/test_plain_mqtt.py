@@ -165,6 +165,17 @@ def test_the_connection_ends_with_its_token(device):
     client.wait_closed(30)
 
 
+@operation("sign-in: refused")
+@pytest.mark.local_only("would lock this machine's address out of a shared service")
+def test_a_source_that_fails_too_often_has_to_wait(limited_hub, new_device):
+    device = new_device(on=limited_hub)
+    codes = [Plain(device, password="garbage").connect()[0] for _ in range(12)]
+    assert codes[:5] == [5] * 5
+    assert set(codes[5:]) <= {5, 3, None}
+    assert codes[-1] in (3, None), "a wait is no verdict on the credentials: never 5"
+    assert Plain(device).connect()[0] in (3, None)
+
+
 # ---------------------------------------------------------------- CONNECT: the packet
 
 
