@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from devices import FACES
-from hub import AzureHub, LocalHub, new_key
+from hub import AzureHub, LocalHub, Wire, new_key
 from identities import Identity
 from judges import DEVICE_SDK
 
@@ -100,8 +100,8 @@ def own_hub(tmp_path):
 
 @pytest.fixture
 def limited_hub():
-    """A hub that takes five failed sign-ins a minute."""
-    hub = LocalHub(settings={"OSTLER_SIGN_IN_FAILURE_RATE": "5"})
+    """A hub that bears five failed sign-ins of an address and no more."""
+    hub = LocalHub(settings={"OSTLER_SIGN_IN_FAILURE_BURST": "5", "OSTLER_SIGN_IN_FAILURE_RATE": "0"})
     yield hub
     hub.stop()
 
@@ -181,6 +181,13 @@ def new_module(hub, new_device):
 @pytest.fixture(params=FACES, ids=repr)
 def face(request):
     return request.param
+
+
+@pytest.fixture
+def wire(hub):
+    """A relay before the shared hub. Name it before `connect`, so that clients end before it does."""
+    with Wire(hub) as relay:
+        yield relay
 
 
 @pytest.fixture

@@ -12,6 +12,8 @@ from azure.iot.device import IoTHubDeviceClient, IoTHubModuleClient, MethodRespo
 from azure.iot.device.aio import IoTHubDeviceClient as AioDeviceClient
 from azure.iot.device.aio import IoTHubModuleClient as AioModuleClient
 
+from hub import eventually
+
 DEADLINE = 25.0
 
 
@@ -76,6 +78,15 @@ class Driver:
         return self._run(
             self.client.send_method_response, MethodResponse.create_from_method_request(request, status, payload)
         )
+
+    def wait_for_change(self):
+        """Waits until the SDK tells of a change: of a loss, if it was connected."""
+        self.connection_changes.get(timeout=DEADLINE)
+
+    def wait_for_return(self):
+        """Waits for the change that follows a loss, and for what it promises."""
+        self.wait_for_change()
+        eventually(lambda: self.connected, what="the connection")
 
     def next_desired(self, timeout=DEADLINE):
         return self.desired.get(timeout=timeout)

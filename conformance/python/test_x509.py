@@ -83,7 +83,7 @@ def test_changing_the_thumbprint_ends_the_connection(hub, new_id, connect, face,
     client = x509_client(connect, device, certificate, tmp_path)
     client.watch_connection()
     hub.registry.update_device_with_x509(device.device_id, None, "D" * 40, None, "enabled")
-    assert client.connection_changes.get(timeout=20) is False
+    client.wait_for_change()
 
 
 # ---------------------------------------------------------------- signed by an authority
