@@ -12,7 +12,7 @@ use ostler_core::identity::{FreshSecrets, Identity, IdentitySpec, Status};
 use ostler_core::json::Object;
 use ostler_core::record::{Activity, Delivery, Interest, Record, Subscriptions};
 use ostler_core::time::Timestamp;
-use ostler_core::twin::{SectionPatch, TwinPatch};
+use ostler_core::twin::{Reported, SectionPatch, TwinPatch};
 use std::sync::Arc;
 
 /// One promise: its name, and the test that takes an empty store.
@@ -30,6 +30,7 @@ macro_rules! cases {
 cases!(
     a_record_reads_as_written,
     an_expectation_guards_every_change,
+    a_report_changes_nothing_else,
     changes_of_one_commit_see_each_other_and_stand_alone,
     a_conflict_is_told_when_the_winner_can_be_read,
     a_device_goes_with_its_modules,
@@ -145,6 +146,33 @@ async fn an_expectation_guards_every_change(store: Arc<dyn Store>) {
     assert!(one(&*store, delete_device("d", Some(newer))).await.is_ok());
     assert_eq!(one(&*store, delete_device("d", None)).await, Err(CommitError::Missing));
     assert_eq!(load(&*store, "d").await, None);
+}
+
+async fn a_report_changes_nothing_else(store: Arc<dyn Store>) {
+    assert_eq!(store.load_reported(&id("d")).await, Ok(None));
+    for text in ["d", "d/m"] {
+        let mut written = rich_record(text);
+        written.revision = create(&*store, &written).await;
+        let found = store.load_reported(&written.id).await.expect("readable");
+        let (revision, reported) = found.expect("it exists");
+        assert_eq!((revision, &reported.section), (written.revision, &written.twin.reported));
+        let patch = Object::parse(br#"{"list":null,"new":{"deep":1.50}}"#).expect("valid");
+        let reported = reported.report(&patch, at(50)).expect("allowed");
+        let change =
+            |expect| Change::PutReported { id: written.id.clone(), reported: reported.clone(), expect };
+        let outcomes = store.commit(vec![change(revision), change(revision)]).await;
+        let [Ok(newer), Err(CommitError::Conflict)] = outcomes[..] else { panic!("{outcomes:?}") };
+        assert_eq!(one(&*store, change(revision)).await, Err(CommitError::Conflict));
+        written.twin = written.twin.clone().report(&patch, at(50)).expect("allowed");
+        written.revision = newer;
+        assert_eq!(load(&*store, text).await.as_ref(), Some(&written));
+        store.touch(&written.id, Activity { connection_updated: at(60), last_activity: at(60) });
+    }
+    assert!(one(&*store, delete_device("d", None)).await.is_ok());
+    let reported = record("d").twin.reported;
+    let reported = Reported { twin_version: 3, section: reported };
+    let gone = Change::PutReported { id: id("d/m"), reported, expect: 1 };
+    assert_eq!(one(&*store, gone).await, Err(CommitError::Missing));
 }
 
 async fn changes_of_one_commit_see_each_other_and_stand_alone(store: Arc<dyn Store>) {

@@ -9,6 +9,7 @@
 
 use ostler_core::id::{DeviceId, EntityId, ModuleId};
 use ostler_core::record::{Activity, Record};
+use ostler_core::twin::Reported;
 use std::future::Future;
 use std::path::Path;
 use std::pin::Pin;
@@ -80,6 +81,15 @@ pub enum Change {
         /// What must be there before.
         expect: Expect,
     },
+    /// Write what a device reported, and leave the rest of its record as it is.
+    PutReported {
+        /// Whose.
+        id: EntityId,
+        /// What it reported.
+        reported: Reported,
+        /// The revision on which it was decided.
+        expect: Revision,
+    },
     /// Delete a device and all its modules, atomically.
     DeleteDevice {
         /// Which device.
@@ -139,6 +149,13 @@ pub struct StoreStatus {
 pub trait Store: Send + Sync + 'static {
     /// A record, or nothing.
     fn load<'a>(&'a self, id: &'a EntityId) -> BoxFuture<'a, Result<Option<Record>, StoreError>>;
+
+    /// The part of a record that a report changes, and the record's revision: cheaper than
+    /// [`Store::load`] on the hub's busiest path.
+    fn load_reported<'a>(
+        &'a self,
+        id: &'a EntityId,
+    ) -> BoxFuture<'a, Result<Option<(Revision, Reported)>, StoreError>>;
 
     /// Makes changes durable; the outcomes come in the order of the changes.
     ///

@@ -274,6 +274,26 @@ pub struct TwinContent {
     pub desired: Option<Object>,
 }
 
+/// The part of a twin that its device changes: a report needs no more, so a store may load no more.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reported {
+    /// The whole twin's `version`.
+    pub twin_version: u64,
+    /// The reported properties.
+    pub section: Section,
+}
+
+impl Reported {
+    /// Applies a device's patch.
+    ///
+    /// # Errors
+    /// [`TwinError`] names the rule and the property.
+    pub fn report(self, patch: &Object, now: Timestamp) -> Result<Reported, TwinError> {
+        let section = self.section.merge(SectionKind::Reported, patch, now)?;
+        Ok(Reported { twin_version: self.twin_version + 1, section })
+    }
+}
+
 /// The document of a device or module.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Twin {
@@ -375,8 +395,9 @@ impl Twin {
     /// # Errors
     /// [`TwinError`] names the rule and the property.
     pub fn report(mut self, patch: &Object, now: Timestamp) -> Result<Twin, TwinError> {
-        self.reported = std::mem::take(&mut self.reported).merge(SectionKind::Reported, patch, now)?;
-        self.version += 1;
+        let reported = Reported { twin_version: self.version, section: std::mem::take(&mut self.reported) };
+        let reported = reported.report(patch, now)?;
+        (self.version, self.reported) = (reported.twin_version, reported.section);
         Ok(self)
     }
 

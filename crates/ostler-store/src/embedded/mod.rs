@@ -8,6 +8,8 @@
 //!
 //! Must not know: hub, wire; what a change means.
 //!
+//! Invariant: locks are taken in the order shapes, shard of the model, names; nobody waits for an
+//! earlier one while holding a later one.
 //! Invariant: the engine needs no async runtime; its futures can be polled by any.
 
 mod backup;
@@ -23,9 +25,9 @@ mod status;
 mod tests;
 mod writer;
 
-use crate::record::header::Head;
-use crate::record::shapes::Shapes;
-use crate::record::{decode, encode};
+use crate::record::header::{Damage, Head};
+use crate::record::shapes::{Known, Shapes};
+use crate::record::{decode, decode_reported, encode, EncodedReported};
 use crate::{
     BoxFuture, Change, CommitError, Counts, Expect, OpenError, Revision, Setting, Store, StoreError,
     StoreStatus,
@@ -35,6 +37,7 @@ use folder::Folder;
 use model::{Loader, Model};
 use ostler_core::id::{DeviceId, EntityId};
 use ostler_core::record::{Activity, Record};
+use ostler_core::twin::Reported;
 use parking_lot::Mutex;
 use queue::Queue;
 use status::Status;
@@ -147,18 +150,26 @@ impl Embedded {
         Embedded { model, shapes, queue, status, sizes: options.sizes(), writer, ended }
     }
 
-    fn get(&self, id: &str) -> Result<Option<Record>, StoreError> {
+    /// What `read` makes of the record of `id`.
+    fn get<T>(
+        &self,
+        id: &str,
+        read: impl FnOnce(&[u8], &Known) -> Result<T, Damage>,
+    ) -> Result<Option<T>, StoreError> {
         let shapes = self.shapes.read();
-        let damaged = |reason| StoreError::Corrupt { id: id.into(), reason };
-        match self.model.read(id, |bytes| decode(bytes, &shapes)) {
-            Some(record) => record.map(Some).map_err(|damage| damaged(damage.to_string())),
-            None => self.model.damage(id).map_or(Ok(None), |reason| Err(damaged(reason))),
+        match self.model.read(id, |bytes| read(bytes, &shapes)) {
+            Some(read) => read.map(Some).map_err(|damage| self.corrupt(id, damage)),
+            None => self.model.damage(id).map_or(Ok(None), |reason| Err(self.corrupt(id, reason))),
         }
+    }
+
+    fn corrupt(&self, id: &str, reason: impl ToString) -> StoreError {
+        StoreError::Corrupt { id: id.into(), reason: reason.to_string() }
     }
 
     /// The records of these ids; those deleted meanwhile are left out.
     fn get_all(&self, ids: &[String]) -> Result<Vec<Record>, StoreError> {
-        ids.iter().filter_map(|id| self.get(id).transpose()).collect()
+        ids.iter().filter_map(|id| self.get(id, decode).transpose()).collect()
     }
 
     async fn write(&self, writes: Vec<Write>) -> Outcomes {
@@ -179,6 +190,26 @@ impl Embedded {
         view.await.map_err(|_| StoreError::Closed)?
     }
 
+    /// Takes the rest of the record from memory. If that is at another revision, the conflict is with
+    /// something that can be read already.
+    fn encode_reported(&self, id: &EntityId, reported: &Reported, expect: Revision) -> Write {
+        // Before the record's lock is taken: encoding may wait for the shapes' lock.
+        let reported = EncodedReported::new(reported, &self.shapes);
+        let encoded = self.model.read(id.as_str(), |bytes| match Head::trusted(bytes).revision() {
+            revision if revision != expect => Err(CommitError::Conflict),
+            _ => reported.replace_in(bytes).map_err(|damage| self.corrupt(id.as_str(), damage).into()),
+        });
+        match encoded.unwrap_or(Err(CommitError::Missing)) {
+            Ok(bytes) => Write::Put {
+                bytes,
+                id: id.as_str().into(),
+                device: id.is_module().then(|| id.device().into()),
+                expect: Expect::Revision(expect),
+            },
+            Err(error) => Write::Refused(error),
+        }
+    }
+
     fn encode(&self, change: Change) -> Write {
         match change {
             Change::Put { record, expect } => Write::Put {
@@ -187,6 +218,7 @@ impl Embedded {
                 device: record.id.is_module().then(|| record.id.device().into()),
                 expect,
             },
+            Change::PutReported { id, reported, expect } => self.encode_reported(&id, &reported, expect),
             Change::DeleteDevice { id, expect } => {
                 Write::Delete { id: id.as_str().into(), is_device: true, expect }
             }
@@ -199,7 +231,17 @@ impl Embedded {
 
 impl Store for Embedded {
     fn load<'a>(&'a self, id: &'a EntityId) -> BoxFuture<'a, Result<Option<Record>, StoreError>> {
-        Box::pin(std::future::ready(self.get(id.as_str())))
+        Box::pin(std::future::ready(self.get(id.as_str(), decode)))
+    }
+
+    fn load_reported<'a>(
+        &'a self,
+        id: &'a EntityId,
+    ) -> BoxFuture<'a, Result<Option<(Revision, Reported)>, StoreError>> {
+        let read = |bytes: &[u8], shapes: &Known| {
+            Ok((Head::trusted(bytes).revision(), decode_reported(bytes, shapes)?))
+        };
+        Box::pin(std::future::ready(self.get(id.as_str(), read)))
     }
 
     fn commit(&self, changes: Vec<Change>) -> BoxFuture<'_, Vec<Result<Revision, CommitError>>> {

@@ -55,6 +55,8 @@ pub(crate) enum Write {
         value: Vec<u8>,
         expect: Expect,
     },
+    /// It met something newer before it came here.
+    Refused(CommitError),
 }
 
 impl Write {
@@ -65,6 +67,7 @@ impl Write {
                 Write::Put { id, bytes, .. } => id.len() + bytes.len(),
                 Write::Delete { id, .. } => id.len(),
                 Write::Setting { name, value, .. } => name.len() + value.len(),
+                Write::Refused(_) => 0,
             }
     }
 }
@@ -324,6 +327,7 @@ impl Batch<'_> {
             Write::Put { id, device, bytes, expect } => self.put(id, device.as_deref(), bytes, expect),
             Write::Delete { id, is_device, expect } => self.delete(id, is_device, expect),
             Write::Setting { name, value, expect } => self.set(name, value, expect),
+            Write::Refused(error) => Err(error),
         }
     }
 

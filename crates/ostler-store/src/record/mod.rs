@@ -34,7 +34,7 @@ use header::{Damage, Head, NewHead};
 use ostler_core::id::EntityId;
 use ostler_core::identity::Status;
 use ostler_core::record::{Record, Subscriptions};
-use ostler_core::twin::Twin;
+use ostler_core::twin::{Reported, Twin};
 use shapes::{Known, Shapes};
 use varint::Reader;
 
@@ -67,25 +67,96 @@ pub(crate) fn encode(record: &Record, shapes: &Shapes) -> Vec<u8> {
 /// The record that checked bytes hold.
 pub(crate) fn decode(bytes: &[u8], shapes: &Known) -> Result<Record, Damage> {
     let head = Head::trusted(bytes);
-    let mut reader = Reader(head.body());
-    let mut bits = [0; 2];
-    bits.copy_from_slice(reader.bytes(2)?);
-    let (version, etag) = (reader.number()?, reader.number()?);
-    let model_id = read_optional(&mut reader)?.map(Into::into);
-    let lengths = [reader.length()?, reader.length()?, reader.length()?];
+    let body = Body::read(head.body())?;
     let status = if head.is_enabled() { Status::Enabled } else { Status::Disabled };
-    let identity = identity::read(reader.bytes(lengths[0])?, status)?;
-    let tags = section::read(reader.bytes(lengths[1])?, shapes)?;
-    let desired = section::read(reader.bytes(lengths[2])?, shapes)?;
-    let reported = section::read(reader.0, shapes)?;
     Ok(Record {
         id: EntityId::parse(head.id()).map_err(|_| Damage::Malformed("the id breaks the rules of ids"))?,
         revision: head.revision(),
-        identity,
+        identity: identity::read(body.identity, status)?,
         activity: head.activity(),
-        subscriptions: Subscriptions::from_bits(u16::from_le_bytes(bits)),
-        twin: Twin { version, etag, model_id, tags, desired, reported },
+        subscriptions: body.subscriptions,
+        twin: Twin {
+            version: body.twin_version,
+            etag: body.twin_etag,
+            model_id: body.model_id.map(Into::into),
+            tags: section::read(body.tags, shapes)?,
+            desired: section::read(body.desired, shapes)?,
+            reported: section::read(body.reported, shapes)?,
+        },
     })
+}
+
+/// The part of a record that a report changes.
+pub(crate) fn decode_reported(bytes: &[u8], shapes: &Known) -> Result<Reported, Damage> {
+    let body = Body::read(Head::trusted(bytes).body())?;
+    Ok(Reported { twin_version: body.twin_version, section: section::read(body.reported, shapes)? })
+}
+
+/// A reported part, ready for [`EncodedReported::replace_in`].
+pub(crate) struct EncodedReported {
+    twin_version: u64,
+    section: Vec<u8>,
+}
+
+impl EncodedReported {
+    pub(crate) fn new(reported: &Reported, shapes: &Shapes) -> EncodedReported {
+        let mut section = Vec::with_capacity(256);
+        section::write(&reported.section, shapes, &mut section);
+        EncodedReported { twin_version: reported.twin_version, section }
+    }
+
+    /// The record in `bytes` with this in place of its reported part, as [`encode`] would give it.
+    pub(crate) fn replace_in(&self, bytes: &[u8]) -> Result<Vec<u8>, Damage> {
+        let body = Body::read(Head::trusted(bytes).body())?;
+        let before_version = bytes.len() - body.from_twin_version.len();
+        let kept = body.from_twin_etag.len() - body.reported.len();
+        let mut out = Vec::with_capacity(bytes.len() + self.section.len());
+        out.extend_from_slice(&bytes[..before_version]);
+        varint::write(self.twin_version, &mut out);
+        out.extend_from_slice(&body.from_twin_etag[..kept]);
+        out.extend_from_slice(&self.section);
+        Ok(out)
+    }
+}
+
+/// A record's body in its parts.
+struct Body<'a> {
+    subscriptions: Subscriptions,
+    from_twin_version: &'a [u8],
+    twin_version: u64,
+    from_twin_etag: &'a [u8],
+    twin_etag: u64,
+    model_id: Option<&'a str>,
+    identity: &'a [u8],
+    tags: &'a [u8],
+    desired: &'a [u8],
+    reported: &'a [u8],
+}
+
+impl<'a> Body<'a> {
+    fn read(body: &'a [u8]) -> Result<Body<'a>, Damage> {
+        let mut reader = Reader(body);
+        let mut bits = [0; 2];
+        bits.copy_from_slice(reader.bytes(2)?);
+        let from_twin_version = reader.0;
+        let twin_version = reader.number()?;
+        let from_twin_etag = reader.0;
+        let twin_etag = reader.number()?;
+        let model_id = read_optional(&mut reader)?;
+        let lengths = [reader.length()?, reader.length()?, reader.length()?];
+        Ok(Body {
+            subscriptions: Subscriptions::from_bits(u16::from_le_bytes(bits)),
+            from_twin_version,
+            twin_version,
+            from_twin_etag,
+            twin_etag,
+            model_id,
+            identity: reader.bytes(lengths[0])?,
+            tags: reader.bytes(lengths[1])?,
+            desired: reader.bytes(lengths[2])?,
+            reported: reader.0,
+        })
+    }
 }
 
 /// Appends a text that may be absent.

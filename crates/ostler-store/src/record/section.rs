@@ -139,42 +139,78 @@ fn write_string(text: &str, out: &mut Vec<u8>) {
 }
 
 fn write_number(number: &Number, out: &mut Vec<u8>) {
-    let text = number.text();
     match number.as_i64() {
-        Some(small @ 0..=63) if text.as_bytes()[0] != b'-' => out.push(SMALL_INTEGER | small as u8),
-        Some(integer) if text != "-0" => {
-            out.push(INTEGER);
-            varint::write_signed(integer, out);
-        }
-        _ => match decimal(&text) {
-            Some((digits, behind)) => {
-                out.push(DECIMAL | behind);
-                varint::write_signed(digits, out);
-            }
-            None => {
-                out.push(NUMBER);
-                varint::write_text(&text, out);
+        // Zero may be written `-0`.
+        Some(integer) if integer != 0 || number.text() == "0" => match u8::try_from(integer) {
+            Ok(small) if small < SHORT_TEXT - SMALL_INTEGER => out.push(SMALL_INTEGER | small),
+            _ => {
+                out.push(INTEGER);
+                varint::write_signed(integer, out);
             }
         },
+        _ => {
+            let text = number.text();
+            match decimal(&text) {
+                Some((digits, behind)) => {
+                    out.push(DECIMAL | behind);
+                    varint::write_signed(digits, out);
+                }
+                None => {
+                    out.push(NUMBER);
+                    varint::write_text(&text, out);
+                }
+            }
+        }
     }
 }
 
-/// `-12.50` as `(-1250, 2)`, if that says all.
+/// `-12.50` as `(-1250, 2)`; only what [`DecimalText`] turns back into the same text.
 fn decimal(text: &str) -> Option<(i64, u8)> {
+    let (sign, text) = text.strip_prefix('-').map_or((1, text), |text| (-1, text));
     let (whole, fraction) = text.split_once('.')?;
     let behind = u8::try_from(fraction.len()).ok().filter(|behind| usize::from(*behind) <= MOST_DECIMALS)?;
-    let digits = format!("{whole}{fraction}").parse().ok()?;
-    (decimal_text(digits, behind) == text).then_some((digits, behind))
+    let mut digits = 0i64;
+    for byte in whole.bytes().chain(fraction.bytes()) {
+        let digit = byte.is_ascii_digit().then(|| i64::from(byte - b'0'))?;
+        digits = digits.checked_mul(10)?.checked_add(digit)?;
+    }
+    // Minus zero has no digits to carry its sign.
+    (sign > 0 || digits != 0).then_some((sign * digits, behind))
 }
 
-fn decimal_text(digits: i64, behind: u8) -> String {
-    let width = usize::from(behind) + 1;
-    let mut text = format!("{:0width$}", digits.unsigned_abs());
-    text.insert(text.len() - usize::from(behind), '.');
-    if digits < 0 {
-        text.insert(0, '-');
+/// The text of a decimal, built from its end without an allocation.
+struct DecimalText {
+    bytes: [u8; 24],
+    start: usize,
+}
+
+impl DecimalText {
+    fn new(digits: i64, behind: u8) -> DecimalText {
+        let mut text = DecimalText { bytes: [0; 24], start: 24 };
+        let mut rest = digits.unsigned_abs();
+        let mut place = 0;
+        while rest > 0 || place <= behind {
+            if place == behind && behind > 0 {
+                text.push(b'.');
+            }
+            text.push(b'0' + (rest % 10) as u8);
+            rest /= 10;
+            place += 1;
+        }
+        if digits < 0 {
+            text.push(b'-');
+        }
+        text
     }
-    text
+
+    fn push(&mut self, byte: u8) {
+        self.start -= 1;
+        self.bytes[self.start] = byte;
+    }
+
+    fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.bytes[self.start..]).unwrap_or_default()
+    }
 }
 
 pub(super) fn read(bytes: &[u8], shapes: &Known) -> Result<Section, Damage> {
@@ -284,8 +320,8 @@ impl<'a> Decoder<'a> {
             }
             INTEGER => Value::Number(self.reader.signed()?.into()),
             DECIMAL..SMALL_INTEGER if usize::from(tag - DECIMAL) <= MOST_DECIMALS => {
-                let text = decimal_text(self.reader.signed()?, tag - DECIMAL);
-                Value::Number(Number::parse(&text).ok_or(Damage::Malformed("a decimal is not one"))?)
+                let text = DecimalText::new(self.reader.signed()?, tag - DECIMAL);
+                Value::Number(Number::parse(text.as_str()).ok_or(Damage::Malformed("a decimal is not one"))?)
             }
             SMALL_INTEGER..SHORT_TEXT => Value::Number(i64::from(tag - SMALL_INTEGER).into()),
             SHORT_TEXT.. => Value::String(self.reader.text_of(usize::from(tag - SHORT_TEXT))?.into()),

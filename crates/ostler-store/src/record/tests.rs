@@ -3,7 +3,7 @@
 
 use super::header::{self, Head};
 use super::shapes::Shapes;
-use super::{decode, encode};
+use super::{decode, decode_reported, encode, EncodedReported};
 use crate::contract::{at, record, rich_record};
 use ostler_core::id::EntityId;
 use ostler_core::identity::{Authentication, Identity, Status, SymmetricKey, Thumbprint};
@@ -259,6 +259,11 @@ proptest! {
         }
         for (record, bytes) in records.iter().zip(&stored) {
             prop_assert_eq!(&read(bytes, &loaded), record);
+            let reported = decode_reported(bytes, &loaded.read()).unwrap();
+            prop_assert_eq!((&reported.section, reported.twin_version), (&record.twin.reported, record.twin.version));
+            let mut again = EncodedReported::new(&reported, &loaded).replace_in(bytes).unwrap();
+            header::seal(&mut again, record.revision);
+            prop_assert_eq!(&again, bytes);
         }
     }
 
@@ -277,5 +282,9 @@ proptest! {
         }
         header::seal(&mut bytes, 1);
         let _ = decode(&bytes, &shapes.read());
+        let reported = decode_reported(&bytes, &shapes.read());
+        if let Ok(reported) = reported {
+            let _ = EncodedReported::new(&reported, &shapes).replace_in(&bytes);
+        }
     }
 }
