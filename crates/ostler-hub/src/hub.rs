@@ -15,6 +15,7 @@ use ostler_core::id::EntityId;
 use ostler_core::identity::FreshSecrets;
 use ostler_core::record::{Activity, Record};
 use ostler_core::time::Timestamp;
+use ostler_core::twin::Reported;
 use ostler_store::{Change, CommitError, Expect, Store};
 use parking_lot::Mutex;
 use ring::rand::{SecureRandom, SystemRandom};
@@ -195,6 +196,27 @@ impl Hub {
             let Some(record) = record else { return Ok(result) };
             match self.commit_one(Change::Put { record: Box::new(record), expect }).await {
                 Ok(()) => return Ok(result),
+                Err(CommitError::Conflict) => self.stats.commit_retries.add(1),
+                Err(error) => return Err(Error::commit(id, error)),
+            }
+        }
+        Err(Error::Contended)
+    }
+
+    /// As [`Hub::change`], for what a device reports: the busiest path loads and writes no more than
+    /// that. The new version of the reported properties comes back.
+    pub(crate) async fn change_reported(
+        &self,
+        id: &EntityId,
+        decide: impl Fn(Reported) -> Result<Reported, Error>,
+    ) -> Result<u64, Error> {
+        for _ in 0..COMMIT_TRIES {
+            let found = self.store.load_reported(id).await?;
+            let (expect, reported) = found.ok_or_else(|| Error::not_found(id))?;
+            let reported = decide(reported)?;
+            let version = reported.section.version;
+            match self.commit_one(Change::PutReported { id: id.clone(), reported, expect }).await {
+                Ok(()) => return Ok(version),
                 Err(CommitError::Conflict) => self.stats.commit_retries.add(1),
                 Err(error) => return Err(Error::commit(id, error)),
             }

@@ -144,13 +144,11 @@ impl Hub {
         let patch = Object::parse(patch)?;
         let now = self.now();
         let version = self
-            .change(session.id(), |mut record| {
-                if expected.is_some_and(|expected| expected != record.twin.reported.version) {
+            .change_reported(session.id(), |reported| {
+                if expected.is_some_and(|expected| expected != reported.section.version) {
                     return Err(Error::PreconditionFailed);
                 }
-                record.twin = record.twin.report(&patch, now)?;
-                let version = record.twin.reported.version;
-                Ok((Some(record), version))
+                Ok(reported.report(&patch, now)?)
             })
             .await?;
         session.note_activity(now);
