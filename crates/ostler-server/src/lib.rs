@@ -7,6 +7,7 @@
 //! Invariant: a handler makes three moves: take off the wire, call the hub, put on the wire.
 
 mod app;
+mod backup;
 pub mod config;
 mod error_map;
 mod files;

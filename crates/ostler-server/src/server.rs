@@ -23,6 +23,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::app::{App, Authorities};
 use crate::config::{Bind, CertificateSource, Config, Data};
+use crate::files::create_private_folder;
 use crate::listen::{self, Accepted, BindError, Fallback, Gate, HalfOpenGuard};
 use crate::mqtt;
 use crate::ops::Metrics;
@@ -36,7 +37,7 @@ use crate::tls::client_certificate::ClientChain;
 use crate::tls::{Renewal, Tls, TlsError};
 
 /// The store's folder inside the data folder.
-const STORE_FOLDER: &str = "store";
+pub(crate) const STORE_FOLDER: &str = "store";
 /// The policy whose connection string tools are given.
 const OWNER: &str = "iothubowner";
 /// How often certificates are looked after.
@@ -163,12 +164,6 @@ fn open_store(data: &Data) -> Result<Arc<dyn Store>, StartError> {
             Arc::new(Embedded::open(&folder.join(STORE_FOLDER), &ostler_store::Options::default())?)
         }
     })
-}
-
-/// Readable by the owner alone: it holds every device's key. One that exists is left as it is.
-fn create_private_folder(path: &Path) -> io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
 fn hub_options(config: &Config) -> Options {

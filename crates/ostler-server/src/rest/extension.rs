@@ -231,16 +231,14 @@ pub(super) async fn backup(context: &Context<'_>, body: &[u8]) -> Result<Answer,
         let text = "path must be absolute: the hub's working directory is not the caller's";
         return Err(Failure::new(ErrorCode::ArgumentInvalid, text));
     }
-    let records = std::sync::atomic::AtomicU64::new(0);
-    let progress = |done: u64, _total: u64| records.store(done, std::sync::atomic::Ordering::Relaxed);
     // Who may make backups may know why one failed.
     let failed = |error: ostler_store::StoreError| {
         Failure::new(ErrorCode::InvalidOperation, error.to_string()).with_status(StatusCode::CONFLICT)
     };
-    context.app.hub.store().backup(Path::new(&path), &progress).await.map_err(failed)?;
+    let records = crate::backup::copy(context.app, Path::new(&path)).await.map_err(failed)?;
     Ok(ok(128, |out| {
         let mut object = ObjectWriter::new(out);
-        object.string("path", &path).count("records", records.into_inner());
+        object.string("path", &path).count("records", records);
         object.end();
     }))
 }

@@ -274,10 +274,19 @@ fn status_and_doctor_of_a_healthy_hub() {
 #[test]
 fn a_backup_is_a_data_folder() {
     let hub = Hub::start();
-    hub.run(&["device", "create", "d"]).ok();
+    let text = hub.run(&["device", "create", "d", "--tag", "site=north"]).ok().stdout;
+    let ca = hub.run(&["ca", "--pem"]).ok().stdout;
     hub.run(&["backup", "copy"]).ok();
     hub.run(&["backup", "copy"]).fails(4);
-    assert!(hub.folder().join("copy").is_dir());
+    hub.run(&["device", "delete", "d"]).ok();
+
+    let restored = Hub::start_on(&hub.folder().join("copy"));
+    assert_eq!(restored.run(&["device", "connection-string", "d"]).ok().stdout, text);
+    assert_eq!(
+        restored.run(&["twin", "show", "d", "--section", "tags"]).ok().json(),
+        json!({ "site": "north" })
+    );
+    assert_eq!(restored.run(&["ca", "--pem"]).ok().stdout, ca);
 }
 
 #[test]
@@ -307,4 +316,29 @@ fn the_demo_tells_its_story_and_ends() {
 
     let human = Ran::of(ostler(&["demo"]).output().unwrap()).ok().stdout;
     assert!(human.contains("rebootDevice") && !human.contains('\x1b'), "{human}");
+}
+
+#[test]
+fn a_demo_that_stays_is_a_hub_with_a_device() {
+    let mut demo = ostler(&["demo", "--keep", "-o", "json"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(demo.stdout.take().unwrap()).lines();
+    let mut steps = lines.by_ref().map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap());
+    let end = steps.find(|step| step["done"] == true).unwrap();
+    let folder = end["facts"]["found by"].as_str().unwrap().strip_prefix("--data ").unwrap().to_owned();
+    let run = |args: &[&str]| Ran::of(ostler(args).args(["--data", &folder]).output().unwrap());
+
+    let refused = run(&["method", "invoke", "pump-7", "unheardOf", "-o", "json"]).fails(8);
+    assert_eq!(refused.json()["status"], 404);
+    run(&["doctor", "pump-7"]).ok();
+    let answer = run(&["method", "invoke", "pump-7", "rebootDevice"]).ok().stdout;
+    assert!(answer.starts_with("status 200\n"), "{answer}");
+    let seen = run(&["twin", "watch", "pump-7", "--limit", "1", "--for", "20", "-o", "json"]).ok().json();
+    assert!(!seen["patch"]["rebootTime"].is_null(), "{seen}");
+    let telemetry = run(&["monitor", "--types", "telemetry", "--limit", "1"]).ok().stdout;
+    assert!(telemetry.contains("\"temperature\""), "{telemetry}");
+
+    let pid = demo.id().to_string();
+    std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap();
+    assert_eq!(demo.wait().unwrap().code(), Some(0));
+    assert!(!std::path::Path::new(&folder).exists());
 }

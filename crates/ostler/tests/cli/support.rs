@@ -63,12 +63,22 @@ impl Ran {
 pub struct Hub {
     process: Child,
     folder: TempDir,
+    data: PathBuf,
 }
 
 impl Hub {
     pub fn start() -> Self {
         let folder = TempDir::new().unwrap();
         let data = folder.path().join("data");
+        Self::start_in(folder, data)
+    }
+
+    /// A hub on a data folder that is there already.
+    pub fn start_on(data: &Path) -> Self {
+        Self::start_in(TempDir::new().unwrap(), data.to_owned())
+    }
+
+    fn start_in(folder: TempDir, data: PathBuf) -> Self {
         let ready = folder.path().join("ready.json");
         let process = ostler(&["serve", "--bind", "127.0.0.1", "--mqtt-port", "0", "--https-port", "0"])
             .arg("--data")
@@ -79,7 +89,7 @@ impl Hub {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut hub = Self { process, folder };
+        let mut hub = Self { process, folder, data };
         wait_for(|| {
             if let Some(status) = hub.process.try_wait().unwrap() {
                 let mut stderr = String::new();
@@ -91,8 +101,8 @@ impl Hub {
         hub
     }
 
-    pub fn data(&self) -> PathBuf {
-        self.folder.path().join("data")
+    pub fn data(&self) -> &Path {
+        &self.data
     }
 
     pub fn folder(&self) -> &Path {

@@ -246,6 +246,10 @@ async fn a_backup_is_written_and_not_over_another() {
     assert!(first.body.contains(r#"/copy","records":"#), "{}", first.body);
     let second = hub.call("iothubowner", "POST /ostler/v1/backup", &[], &body).await;
     assert_eq!(second.status, 409, "{}", second.body);
+    // The copy is a data folder: what a hub needs to serve the same devices under the same CA.
+    for file in ["store", "ca.pem", "ca.key"] {
+        assert!(folder.path().join("copy").join(file).exists(), "{file}");
+    }
 }
 
 #[tokio::test]

@@ -218,13 +218,16 @@ fn end(hub: &LocalHub, identity: &Identity, story: &Story<'_>, keep: bool) -> an
     let owner = &file.connection_string;
     let id = EntityId::parse(DEVICE)?;
     let device = connection_string(&file.hostname, &id, identity.authentication.as_ref(), Slot::Primary)?;
-    let facts = [
+    let mut facts = vec![
         ("metrics", format!("https://{}:{}/metrics", file.hostname, file.https_port)),
         ("back ends", owner.clone()),
         ("the device", device),
         ("CA", file.ca_file.as_ref().map_or_else(String::new, |path| path.display().to_string())),
     ];
     let here = format!("--data {}", hub.folder().display());
+    if keep {
+        facts.push(("found by", here.clone()));
+    }
     let commands = if keep {
         vec![
             format!("ostler monitor {here}"),

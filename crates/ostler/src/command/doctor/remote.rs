@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use ostler_service_sdk::{ErrorKind, RetryPolicy};
+use ostler_service_sdk::{ErrorKind, RetryPolicy, Severity};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::WebPkiServerVerifier;
 use rustls::crypto::CryptoProvider;
@@ -32,8 +32,13 @@ pub async fn all(target: &Target) -> Vec<Check> {
     if let Target::Local { hub, .. } = target {
         checks.extend(door("mqtt", target, &host, hub.mqtt_port).await);
     } else {
-        // Azure clients always dial this one (device §2.1).
-        checks.extend(door("mqtt", target, &host, 8883).await);
+        // What Azure's SDKs dial (device §2.1); a hub far away may well have another one for its own devices.
+        checks.extend(door("mqtt", target, &host, 8883).await.into_iter().map(
+            |check| match check.severity {
+                Severity::Error => Check { severity: Severity::Warning, ..check },
+                _ => check,
+            },
+        ));
     }
     checks.extend(service(target).await);
     checks
@@ -235,7 +240,6 @@ fn clock(date: &str, now: Timestamp) -> Option<Check> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ostler_service_sdk::Severity;
 
     #[test]
     fn clocks_are_compared_with_a_tolerance() {
