@@ -190,11 +190,24 @@ impl StopSignals {
 
 async fn serve(config: Config, show_connection_string: bool, out: &Out) -> Result {
     let mut signals = StopSignals::listen()?;
+    let machine_reads = config.log_format == LogFormat::Json;
     let started = Instant::now();
     let running = Server::start(config).await.map_err(start_failure)?;
-    banner(&running, started.elapsed(), show_connection_string, out)?;
+    if machine_reads {
+        log_ready(&running, started.elapsed());
+    } else {
+        banner(&running, started.elapsed(), out);
+    }
+    if show_connection_string {
+        let ready = running.ready();
+        out.show(&HubFile::from(ready), |out| out.line(&ready.connection_string))?;
+    }
     signals.next().await;
-    out.note("stopping: finishing what runs; once more to stop at once");
+    if machine_reads {
+        tracing::info!("stopping");
+    } else {
+        out.note("stopping: finishing what runs; once more to stop at once");
+    }
     tokio::select! {
         () = running.stop() => Ok(()),
         () = signals.next() => Err(Failure::failed("stopped before everything was finished")),
@@ -206,7 +219,7 @@ fn start_failure(error: StartError) -> Failure {
 }
 
 /// Where the hub is and what to do with it. On stderr, beside the log: stdout is for what was asked for.
-fn banner(running: &Running, took: Duration, show_connection_string: bool, out: &Out) -> Result {
+fn banner(running: &Running, took: Duration, out: &Out) {
     let ready = running.ready();
     let dim = |text: &str| out.paint_note(Tone::Dim, text);
     let line =
@@ -234,13 +247,33 @@ fn banner(running: &Running, took: Duration, show_connection_string: bool, out: 
             fallback.taken, fallback.wanted, fallback.reason
         ));
     }
-    if show_connection_string {
-        return out.show(&HubFile::from(ready), |out| out.line(&ready.connection_string));
-    }
     if ready.data_dir.is_some() {
         line("next", "ostler device create ID; ostler policy connection-string; ostler monitor".to_owned());
     }
-    Ok(())
+}
+
+/// The banner for a machine that reads the log: a line of prose would not parse there.
+fn log_ready(running: &Running, took: Duration) {
+    let ready = running.ready();
+    tracing::info!(
+        hostname = ready.hostname,
+        mqtt_port = ready.mqtt_port,
+        https_port = ready.https_port,
+        plain_mqtt_port = ready.plain_mqtt_port,
+        plain_http_port = ready.plain_http_port,
+        data_dir = ready.data_dir.as_ref().map(|path| tracing::field::display(path.display())),
+        ca_file = ready.ca_file.as_ref().map(|path| tracing::field::display(path.display())),
+        took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+        "ready"
+    );
+    if let Some(fallback) = running.https_fallback() {
+        tracing::warn!(
+            wanted = fallback.wanted,
+            taken = fallback.taken,
+            reason = fallback.reason,
+            "https port"
+        );
+    }
 }
 
 impl From<&Ready> for HubFile {

@@ -306,6 +306,18 @@ fn a_hub_drains_and_takes_its_file_with_it() {
 }
 
 #[test]
+fn what_a_hub_tells() {
+    let told = Hub::start().told();
+    for word in ["Ostler", "MQTT over TLS", "https://localhost:", "ca.pem", "stopping"] {
+        assert!(told.contains(word), "{word}: {told}");
+    }
+    assert!(!told.contains("SharedAccessKey"), "{told}");
+    let told = Hub::start_with(&["--log-format", "json"]).told();
+    let lines: Vec<Value> = told.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
+    assert!(lines.iter().any(|line| line["message"] == "ready" && line["hostname"] == "localhost"), "{told}");
+}
+
+#[test]
 fn the_demo_tells_its_story_and_ends() {
     let ran = Ran::of(ostler(&["demo", "-o", "json"]).output().unwrap()).ok();
     let steps: Vec<Value> = ran.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();

@@ -68,23 +68,29 @@ pub struct Hub {
 
 impl Hub {
     pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// With further flags.
+    pub fn start_with(flags: &[&str]) -> Self {
         let folder = TempDir::new().unwrap();
         let data = folder.path().join("data");
-        Self::start_in(folder, data)
+        Self::start_in(folder, data, flags)
     }
 
     /// A hub on a data folder that is there already.
     pub fn start_on(data: &Path) -> Self {
-        Self::start_in(TempDir::new().unwrap(), data.to_owned())
+        Self::start_in(TempDir::new().unwrap(), data.to_owned(), &[])
     }
 
-    fn start_in(folder: TempDir, data: PathBuf) -> Self {
+    fn start_in(folder: TempDir, data: PathBuf, flags: &[&str]) -> Self {
         let ready = folder.path().join("ready.json");
         let process = ostler(&["serve", "--bind", "127.0.0.1", "--mqtt-port", "0", "--https-port", "0"])
             .arg("--data")
             .arg(&data)
             .arg("--ready-file")
             .arg(&ready)
+            .args(flags)
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
@@ -118,6 +124,14 @@ impl Hub {
 
     pub fn run(&self, args: &[&str]) -> Ran {
         Ran::of(self.command(args).output().unwrap())
+    }
+
+    /// What the hub told on stderr, once it has stopped.
+    pub fn told(mut self) -> String {
+        assert_eq!(self.stop(), Some(0));
+        let mut told = String::new();
+        self.process.stderr.take().unwrap().read_to_string(&mut told).unwrap();
+        told
     }
 
     /// Sends a signal and waits for the end.
