@@ -7,7 +7,7 @@ use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
-use ostler_service_sdk::{Error, ErrorKind};
+use ostler_service_sdk::{Error, ErrorCode, ErrorKind};
 
 /// The exit codes at the end of `--help`.
 pub const EXIT_CODES: &str = "\
@@ -117,7 +117,12 @@ impl From<serde_json::Error> for Failure {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
+        let code = error.fault().and_then(|fault| fault.code);
         let (exit, advice) = match error.kind() {
+            ErrorKind::NotFound if code == Some(ErrorCode::GenericNotFound) => (
+                Exit::NotFound,
+                Some("A hub with `--compat strict`, and Azure IoT Hub, have none of Ostler's own routes"),
+            ),
             ErrorKind::NotFound => (Exit::NotFound, None),
             ErrorKind::Conflict => (Exit::Conflict, None),
             ErrorKind::PreconditionFailed => (Exit::Conflict, Some("Read it again and retry")),

@@ -40,7 +40,7 @@ impl Client {
     /// When there is no answer.
     pub async fn probe(&self) -> Result<Probe, Error> {
         let started = Instant::now();
-        let reply = self.transport.exchange(&Call::new(Method::GET, "/ostler/v1/status")).await?;
+        let reply = self.transport.exchange(&Call::new(Method::GET, "/statistics/service")).await?;
         let round_trip = started.elapsed();
         let date = reply.headers.get(http::header::DATE).and_then(|date| date.to_str().ok());
         let date = date.map(str::to_owned);

@@ -272,6 +272,16 @@ fn status_and_doctor_of_a_healthy_hub() {
 }
 
 #[test]
+fn a_strict_hub_says_what_it_lacks() {
+    let hub = Hub::start_with(&["--compat", "strict"]);
+    hub.run(&["device", "create", "d"]).ok();
+    hub.run(&["twin", "show", "d"]).ok();
+    let ran = hub.run(&["policy", "list"]).fails(3);
+    assert!(ran.stderr.contains("--compat strict"), "{}", ran.stderr);
+    hub.run(&["doctor"]).ok();
+}
+
+#[test]
 fn a_backup_is_a_data_folder() {
     let hub = Hub::start();
     let text = hub.run(&["device", "create", "d", "--tag", "site=north"]).ok().stdout;
