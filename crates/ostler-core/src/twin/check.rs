@@ -82,12 +82,12 @@ pub(super) fn patch(patch: &Object, nulls: Nulls) -> Result<(), TwinError> {
     Ok(())
 }
 
-fn member(name: &str, value: &Value, path: &mut Path, nulls: Nulls) -> Result<(), TwinError> {
+fn member<'a>(name: &'a str, value: &'a Value, path: &mut Path<'a>, nulls: Nulls) -> Result<(), TwinError> {
     key(name, path)?;
     check_value(value, path, nulls)
 }
 
-fn key(key: &str, path: &Path) -> Result<(), TwinError> {
+fn key(key: &str, path: &Path<'_>) -> Result<(), TwinError> {
     let refuse = |rule| Err(TwinError::Key { path: path.text(), rule });
     if key.len() > TWIN_KEY_BYTES {
         return refuse("is longer than 1024 bytes");
@@ -101,7 +101,7 @@ fn key(key: &str, path: &Path) -> Result<(), TwinError> {
     }
 }
 
-fn check_value(value: &Value, path: &mut Path, nulls: Nulls) -> Result<(), TwinError> {
+fn check_value<'a>(value: &'a Value, path: &mut Path<'a>, nulls: Nulls) -> Result<(), TwinError> {
     match value {
         Value::Null if nulls == Nulls::Refuse => path.refuse("is null inside an array, which is not allowed"),
         Value::Null | Value::Bool(_) => Ok(()),
@@ -121,7 +121,7 @@ fn check_value(value: &Value, path: &mut Path, nulls: Nulls) -> Result<(), TwinE
     }
 }
 
-fn number(number: &Number, path: &Path) -> Result<(), TwinError> {
+fn number(number: &Number, path: &Path<'_>) -> Result<(), TwinError> {
     if number.is_integer() {
         return match number.as_i64() {
             Some(value) if (-TWIN_INTEGER..TWIN_INTEGER).contains(&value) => Ok(()),
@@ -136,21 +136,23 @@ fn number(number: &Number, path: &Path) -> Result<(), TwinError> {
 
 /// Where a check stands, for its message.
 #[derive(Default)]
-struct Path {
-    names: Vec<String>,
+struct Path<'a> {
+    names: Vec<&'a str>,
     depth: usize,
 }
 
-impl Path {
-    fn within<T>(&mut self, name: &str, check: impl FnOnce(&mut Path) -> T) -> T {
-        // Names may be hostile and long; a message needs only their beginning.
-        self.names.push(name.chars().take(64).collect());
+impl<'a> Path<'a> {
+    fn within<T>(&mut self, name: &'a str, check: impl FnOnce(&mut Path<'a>) -> T) -> T {
+        self.names.push(name);
         let result = check(self);
         self.names.pop();
         result
     }
 
-    fn deeper(&mut self, check: impl FnOnce(&mut Path) -> Result<(), TwinError>) -> Result<(), TwinError> {
+    fn deeper(
+        &mut self,
+        check: impl FnOnce(&mut Path<'a>) -> Result<(), TwinError>,
+    ) -> Result<(), TwinError> {
         if self.depth >= TWIN_DEPTH {
             return self.refuse("is nested deeper than 10 levels");
         }
@@ -160,8 +162,10 @@ impl Path {
         result
     }
 
+    /// Names may be hostile and long; a message needs only their beginning.
     fn text(&self) -> String {
-        self.names.join(".")
+        let shown = self.names.iter().map(|name| name.chars().take(64).collect::<String>());
+        shown.collect::<Vec<_>>().join(".")
     }
 
     fn refuse(&self, rule: &'static str) -> Result<(), TwinError> {

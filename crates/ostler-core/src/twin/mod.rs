@@ -16,6 +16,7 @@ pub use check::{LimitKind, TwinError};
 
 use crate::json::{Key, Number, Object, Value};
 use crate::time::Timestamp;
+use std::collections::{HashMap, HashSet};
 
 /// When a member last changed, and in which version of its section.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -166,31 +167,57 @@ fn own_members(patch: &Object) -> impl Iterator<Item = (&Key, &Value)> {
     patch.iter().filter(|(key, _)| !check::is_service_key(key))
 }
 
+/// Above this many, members are found by a table: a hostile patch must not make a merge quadratic.
+const SEARCHED: usize = 16;
+
+/// The keys of `patch` are unique, as those of an [`Object`] are.
 fn merge_members<'a>(
     members: &mut Vec<Member>,
     patch: impl Iterator<Item = (&'a Key, &'a Value)>,
     stamp: Stamp,
 ) {
+    if members.len() > SEARCHED && patch.size_hint().1.is_none_or(|most| most > SEARCHED) {
+        return merge_many(members, patch, stamp);
+    }
+    // What is pushed behind these is new and need not be searched.
+    let mut known = members.len();
     for (key, value) in patch {
-        let place = members.iter().position(|member| member.key == *key);
-        match (value, place) {
-            (Value::Null, Some(place)) => drop(members.remove(place)),
-            (Value::Null, None) => {}
-            (Value::Object(inner), Some(place)) => {
-                let member = &mut members[place];
-                member.stamp = stamp;
-                match &mut member.node {
-                    Node::Object(existing) => merge_members(existing, inner.iter(), stamp),
-                    other => *other = object_node(inner, stamp),
-                }
+        match members[..known].iter().position(|member| member.key == *key) {
+            Some(place) if value.is_null() => {
+                members.remove(place);
+                known -= 1;
             }
-            (value, Some(place)) => {
-                let member = &mut members[place];
-                member.stamp = stamp;
-                member.node = node(value, stamp);
-            }
-            (value, None) => members.push(Member { key: key.clone(), stamp, node: node(value, stamp) }),
+            Some(place) => change_member(&mut members[place], value, stamp),
+            None if value.is_null() => {}
+            None => members.push(Member { key: key.clone(), stamp, node: node(value, stamp) }),
         }
+    }
+}
+
+fn merge_many<'a>(
+    members: &mut Vec<Member>,
+    patch: impl Iterator<Item = (&'a Key, &'a Value)>,
+    stamp: Stamp,
+) {
+    let patch: Vec<_> = patch.collect();
+    let mut open: HashMap<&str, &Value> = patch.iter().map(|(key, value)| (&***key, *value)).collect();
+    members.retain_mut(|member| match open.remove(&*member.key) {
+        None => true,
+        Some(Value::Null) => false,
+        Some(value) => {
+            change_member(member, value, stamp);
+            true
+        }
+    });
+    let new = patch.into_iter().filter(|(key, value)| !value.is_null() && open.contains_key(&***key));
+    members.extend(new.map(|(key, value)| Member { key: key.clone(), stamp, node: node(value, stamp) }));
+}
+
+fn change_member(member: &mut Member, value: &Value, stamp: Stamp) {
+    member.stamp = stamp;
+    match (&mut member.node, value) {
+        (Node::Object(existing), Value::Object(inner)) => merge_members(existing, inner.iter(), stamp),
+        (other, value) => *other = node(value, stamp),
     }
 }
 
@@ -213,10 +240,11 @@ fn object_node(object: &Object, stamp: Stamp) -> Node {
 }
 
 fn patch_over(new: &[Member], old: &[Member]) -> Object {
-    let gone = old.iter().filter(|old| !new.iter().any(|new| new.key == old.key));
+    let after: HashSet<&str> = new.iter().map(|member| &*member.key).collect();
+    let before: HashMap<&str, &Node> = old.iter().map(|member| (&*member.key, &member.node)).collect();
+    let gone = old.iter().filter(|old| !after.contains(&*old.key));
     let kept = new.iter().map(|new| {
-        let before = old.iter().find(|old| old.key == new.key).map(|old| &old.node);
-        let value = match (&new.node, before) {
+        let value = match (&new.node, before.get(&*new.key)) {
             (Node::Object(new), Some(Node::Object(old))) => Value::Object(patch_over(new, old)),
             (node, _) => node.to_value(),
         };

@@ -45,6 +45,19 @@ fn merging() {
 }
 
 #[test]
+fn merging_many_members_keeps_their_order() {
+    let text = |from: usize, to: usize, value: &str| {
+        (from..to).map(|i| format!(r#""k{i}":{value}"#)).collect::<Vec<_>>().join(",")
+    };
+    let base = section(&format!("{{{}}}", text(0, 100, "1")));
+    let patch =
+        object(&format!("{{{},{},{}}}", text(90, 110, "2"), text(10, 20, "null"), text(200, 210, "null")));
+    let merged = base.merge(SectionKind::Reported, &patch, NOW).unwrap();
+    let expected = [text(0, 10, "1"), text(20, 90, "1"), text(90, 110, "2")].join(",");
+    assert_eq!(values(&merged), format!("{{{expected}}}"));
+}
+
+#[test]
 fn refusals() {
     let check = |patch: &str, expected: &str| {
         let error = Section::default().merge(SectionKind::Tags, &object(patch), NOW).unwrap_err();
