@@ -333,6 +333,11 @@ async fn handshake(
 
 async fn renew_certificates(app: Arc<App>) {
     loop {
+        if app.tls.not_after() <= SystemTime::now() {
+            tracing::error!(
+                "the server certificate has expired: clients will refuse it until it is replaced"
+            );
+        }
         // By the wall clock, looked at often: the machine may sleep or be set right meanwhile.
         tokio::select! {
             () = app.stopping.cancelled() => return,
