@@ -19,6 +19,8 @@ use tokio::net::{TcpListener, TcpStream};
 enum Reply {
     /// Answers.
     Answer(u16, &'static str, String),
+    /// Begins to answer and goes on forever without another byte.
+    Open(&'static str),
     /// Closes the connection without an answer.
     HangUp,
     /// Never answers.
@@ -99,6 +101,11 @@ async fn converse(stream: TcpStream, script: Arc<Mutex<VecDeque<Reply>>>, log: A
         match reply {
             None | Some(Reply::HangUp) => return,
             Some(Reply::Silence) => std::future::pending().await,
+            Some(Reply::Open(text)) => {
+                let head = format!("HTTP/1.1 200 OK\r\ncontent-length: 99999\r\n\r\n{text}");
+                stream.write_all(head.as_bytes()).await.unwrap();
+                std::future::pending().await
+            }
             Some(Reply::Answer(status, headers, body)) => {
                 let head = format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\n{headers}\r\n", body.len());
                 stream.write_all(head.as_bytes()).await.unwrap();
@@ -321,4 +328,16 @@ async fn events_come_as_they_are_told() {
     assert_eq!(events[1].as_ref().unwrap().kind, EventKind::Other("later".to_owned()));
     assert_eq!(events[2].as_ref().unwrap_err().kind(), ErrorKind::Protocol);
     assert_eq!(events.len(), 3);
+}
+
+#[tokio::test]
+async fn a_stream_that_falls_silent_ends() {
+    // The body is announced longer than it is, so the stream stays open behind its only line.
+    let line = "{\"type\":\"auth\"}\n";
+    let hub = Hub::start([Reply::Open(line)]).await;
+    let mut events = hub.client.events(&EventFilter::default()).await.unwrap();
+    assert_eq!(events.next().await.unwrap().unwrap().kind, EventKind::Auth);
+    tokio::time::pause();
+    assert_eq!(events.next().await.unwrap().unwrap_err().kind(), ErrorKind::Timeout);
+    assert!(events.next().await.is_none());
 }

@@ -1,16 +1,20 @@
 //! The live event stream: newline-delimited JSON over one long response (`GET /ostler/v1/events`).
 //!
+//! Invariant: a stream that shows no sign of life for [`SILENCE`] ends with an error: the hub may be gone without a word.
 //! Invariant: a line longer than [`MAX_LINE`] ends the stream with an error instead of growing without end.
 
 use std::collections::VecDeque;
+use std::future::Future;
 use std::pin::Pin;
 use std::task::{ready, Context, Poll};
+use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use futures_util::Stream;
 use http::Method;
 use http_body::Body;
 use hyper::body::Incoming;
+use tokio::time::{Instant, Sleep};
 
 use super::encode;
 use crate::error::Error;
@@ -21,6 +25,9 @@ use crate::Client;
 
 /// A telemetry message has 256 KB at most; as base64 or escaped text, with its properties, it stays below this.
 const MAX_LINE: usize = 4 << 20;
+
+/// A hub sends an empty line every 15 s when nothing happens.
+const SILENCE: Duration = Duration::from_secs(60);
 
 impl Client {
     /// Opens the live event stream. It shows what happens from now on, keeps nothing, and ends with the connection;
@@ -43,6 +50,7 @@ impl Client {
             body: response.into_body(),
             authority: self.authority().to_owned(),
             lines: Lines::default(),
+            silence: Box::pin(tokio::time::sleep(SILENCE)),
             ended: false,
         })
     }
@@ -53,6 +61,7 @@ pub struct EventStream {
     body: Incoming,
     authority: String,
     lines: Lines,
+    silence: Pin<Box<Sleep>>,
     ended: bool,
 }
 
@@ -74,9 +83,16 @@ impl Stream for EventStream {
             if stream.ended {
                 return Poll::Ready(None);
             }
-            match ready!(Pin::new(&mut stream.body).poll_frame(cx)) {
+            let Poll::Ready(frame) = Pin::new(&mut stream.body).poll_frame(cx) else {
+                ready!(stream.silence.as_mut().poll(cx));
+                stream.ended = true;
+                let authority = stream.authority.clone();
+                return Poll::Ready(Some(Err(Error::Timeout { authority, after: SILENCE })));
+            };
+            match frame {
                 None => stream.ended = true,
                 Some(Ok(frame)) => {
+                    stream.silence.as_mut().reset(Instant::now() + SILENCE);
                     let Ok(mut data) = frame.into_data() else { continue };
                     if let Err(reason) = stream.lines.push(&mut data) {
                         stream.ended = true;
