@@ -1,6 +1,6 @@
 //! What services send over HTTP: request lines, queries and bodies.
 //!
-//! The first byte chooses the door.
+//! The input is a list of requests, one in a line; the first byte of each chooses the door.
 
 #![no_main]
 
@@ -20,7 +20,11 @@ use ostler_wire::rest::route::{Method, Route};
 use ostler_wire::rest::twin::{read_content, read_patch};
 
 fuzz_target!(|data: &[u8]| {
-    let Some((&door, body)) = data.split_first() else { return };
+    data.split(|&byte| byte == b'\n').take(16).for_each(request);
+});
+
+fn request(line: &[u8]) {
+    let Some((&door, body)) = line.split_first() else { return };
     match door % 8 {
         0 => bulk(body),
         1 => drop(read_identity(&EntityId::parse("pump-7").expect("a valid id"), body)),
@@ -29,9 +33,9 @@ fuzz_target!(|data: &[u8]| {
         4 => method(body),
         5 => drop(ErrorReport::parse(body)),
         6 => drop(read_result(body)),
-        _ => drop(std::str::from_utf8(body).map(line)),
+        _ => drop(std::str::from_utf8(body).map(request_line)),
     }
-});
+}
 
 /// What cannot be carried out is reported, and the report reads as it was written.
 fn bulk(body: &[u8]) {
@@ -53,8 +57,8 @@ fn method(body: &[u8]) {
     assert!(members.contains(&(Cow::Borrowed("payload"), payload)));
 }
 
-/// A request line: verb, path and query, then an `If-Match`.
-fn line(text: &str) {
+/// Verb, path and query, then an `If-Match`.
+fn request_line(text: &str) {
     let mut words = text.splitn(3, ' ');
     let verb = Method::parse(words.next().unwrap_or_default());
     let target = words.next().unwrap_or_default();
