@@ -139,9 +139,12 @@ impl Embedded {
             broken: None,
             status: status.clone(),
         };
+        let abandon = Abandon(queue.clone());
         let run = move || {
-            // The folder's lock goes last, after the engine has let go of its files.
-            let _held = (running, folder);
+            // Dropped from the first to the last, even if the writer panics, and after the writer has
+            // let go of the engine's files: no request waits for ever, then the folder is free, then
+            // whoever waits for the end hears of it.
+            let _held = (abandon, folder, running);
             writer.run();
         };
         let thread = std::thread::Builder::new().name("ostler-store".into()).spawn(run);
@@ -329,6 +332,15 @@ impl Drop for Embedded {
                 tracing::error!("the store's writer thread panicked");
             }
         }
+    }
+}
+
+/// Ends the queue when the writer is gone.
+struct Abandon(Arc<Queue<Request>>);
+
+impl Drop for Abandon {
+    fn drop(&mut self) {
+        self.0.abandon();
     }
 }
 

@@ -23,7 +23,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 
 /// Names in a page before it is split in two.
-const PAGE_NAMES: usize = 128;
+const PAGE_NAMES: usize = 64;
 
 /// See the module documentation.
 #[derive(Default)]

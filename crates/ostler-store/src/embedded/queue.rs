@@ -101,6 +101,13 @@ impl<T> Queue<T> {
         self.state.lock().waiting.len()
     }
 
+    /// Takes nothing any more and drops what waits: nobody is left to serve it.
+    pub(crate) fn abandon(&self) {
+        self.close();
+        let waiting = std::mem::take(&mut self.state.lock().waiting);
+        drop(waiting);
+    }
+
     /// Takes nothing any more; what waits is still handed out.
     pub(crate) fn close(&self) {
         self.state.lock().closed = true;

@@ -1,6 +1,8 @@
 //! Figures for health and metrics: how the writer fares.
 //!
 //! Must not know: who reads them.
+//!
+//! Invariant: refusing changes, and taking them again, is logged once each.
 
 use crate::{StoreError, StoreStatus};
 use parking_lot::Mutex;
@@ -22,12 +24,17 @@ impl Status {
         self.commits.fetch_add(1, Ordering::Relaxed);
         self.changes.fetch_add(changes, Ordering::Relaxed);
         self.sync_micros.fetch_add(u64::try_from(took.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
-        *self.refusing.lock() = None;
+        if self.refusing.lock().take().is_some() {
+            tracing::info!("the store takes changes again");
+        }
     }
 
     /// A batch was refused.
     pub(crate) fn refused(&self, error: &StoreError) {
-        *self.refusing.lock() = Some(error.to_string());
+        let reason = error.to_string();
+        if self.refusing.lock().replace(reason.clone()).is_none() {
+            tracing::error!(reason, "the store refuses changes; reads go on");
+        }
     }
 
     /// The figures that this keeps.

@@ -204,8 +204,7 @@ impl Writer {
         let dirty = self.model.take_dirty(BATCH_ACTIVITY);
         let records: Records =
             dirty.into_iter().map(|(id, bytes)| (id, Staged::Put(bytes.into_vec(), false))).collect();
-        if let Err(error) = self.make_durable(&records, &HashMap::new()) {
-            tracing::warn!(%error, records = records.len(), "activity times are not written yet");
+        if self.make_durable(&records, &HashMap::new()).is_err() {
             self.model.put_back_dirty(records.keys().map(|id| &**id));
             return false;
         }
@@ -213,21 +212,24 @@ impl Writer {
     }
 
     fn make_durable(&mut self, records: &Records, settings: &Settings) -> Result<(), StoreError> {
-        let changes = (records.len() + settings.len()) as u64;
+        if records.is_empty() && settings.is_empty() {
+            return Ok(());
+        }
         let began = Instant::now();
         let outcome = self.write_to_disk(records, settings);
         match &outcome {
-            Ok(()) => self.status.committed(changes, began.elapsed()),
+            Ok(()) => self.status.committed((records.len() + settings.len()) as u64, began.elapsed()),
             Err(error) => self.status.refused(error),
         }
         outcome
     }
 
     fn write_to_disk(&mut self, records: &Records, settings: &Settings) -> Result<(), StoreError> {
-        let Some(disk) = &mut self.disk else { return Ok(()) };
-        if records.is_empty() && settings.is_empty() {
+        let Some(disk) = &mut self.disk else {
+            // As durable as they will ever be.
+            self.shapes.take_new();
             return Ok(());
-        }
+        };
         if let Some(broken) = &mut self.broken {
             mend(broken, disk, self.mend_every)?;
             self.broken = None;
@@ -238,7 +240,6 @@ impl Writer {
         disk.write(batch).map_err(|error| {
             self.shapes.put_back(shapes);
             let reason = error.to_string();
-            tracing::error!(reason, "the disk failed; reads go on, changes are refused until it works again");
             self.broken = Some(Broken { reason: reason.clone(), retry_at: Instant::now() + self.mend_every });
             StoreError::Unavailable(reason)
         })
@@ -275,17 +276,11 @@ fn mend(broken: &mut Broken, disk: &mut Disk, every: Duration) -> Result<(), Sto
     if Instant::now() < broken.retry_at {
         return Err(StoreError::Unavailable(broken.reason.clone()));
     }
-    match disk.reopen() {
-        Ok(()) => {
-            tracing::info!("the disk works again");
-            Ok(())
-        }
-        Err(error) => {
-            broken.reason = error.to_string();
-            broken.retry_at = Instant::now() + every;
-            Err(StoreError::Unavailable(broken.reason.clone()))
-        }
-    }
+    disk.reopen().map_err(|error| {
+        broken.reason = error.to_string();
+        broken.retry_at = Instant::now() + every;
+        StoreError::Unavailable(broken.reason.clone())
+    })
 }
 
 fn check_space(disk: &Disk, reserve: u64) -> Result<(), StoreError> {
