@@ -13,7 +13,7 @@ use ostler_store::StoreError;
 
 use crate::app::App;
 use crate::config::Data;
-use crate::files::{create_private_folder, write_atomically, Readable};
+use crate::files::{create_private_folder, sync_folder, write_atomically, Lasting, Readable};
 use crate::server::STORE_FOLDER;
 use crate::tls::authority::{CA_FILE, CA_KEY_FILE};
 
@@ -43,6 +43,7 @@ async fn copy_into(app: &App, to: &Path) -> Result<u64, StoreError> {
             copy_file(&folder.join(name), &to.join(name), readable)
                 .map_err(|error| StoreError::Unavailable(format!("{name}: {error}")))?;
         }
+        sync_folder(to).map_err(|error| StoreError::Unavailable(format!("{}: {error}", to.display())))?;
     }
     let records = AtomicU64::new(0);
     let progress = |done: u64, _total: u64| records.store(done, Ordering::Relaxed);
@@ -53,7 +54,7 @@ async fn copy_into(app: &App, to: &Path) -> Result<u64, StoreError> {
 /// A hub with a CA or certificate of its owner's has none of its own to copy.
 fn copy_file(from: &Path, to: &Path, readable: Readable) -> io::Result<()> {
     match fs::read(from) {
-        Ok(content) => write_atomically(to, &content, readable),
+        Ok(content) => write_atomically(to, &content, readable, Lasting::Durable),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),
     }

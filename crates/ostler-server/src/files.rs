@@ -16,8 +16,22 @@ pub(crate) enum Readable {
     All,
 }
 
-/// Replaces `path` by `content` in one step, durable before it returns.
-pub(crate) fn write_atomically(path: &Path, content: &[u8], readable: Readable) -> io::Result<()> {
+/// Whether a file outlives a power cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lasting {
+    /// It does, once [`sync_folder`] has returned for its folder.
+    Durable,
+    /// It speaks of this process only.
+    WithTheProcess,
+}
+
+/// Replaces `path` by `content` in one step.
+pub(crate) fn write_atomically(
+    path: &Path,
+    content: &[u8],
+    readable: Readable,
+    lasting: Lasting,
+) -> io::Result<()> {
     let mut name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_os_string();
     name.push(format!(".{}.tmp", std::process::id()));
     let temporary = path.with_file_name(name);
@@ -30,17 +44,20 @@ pub(crate) fn write_atomically(path: &Path, content: &[u8], readable: Readable) 
     let written = (|| {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
         file.write_all(content)?;
-        file.sync_all()?;
+        if lasting == Lasting::Durable {
+            file.sync_all()?;
+        }
         fs::rename(&temporary, path)
     })();
     if written.is_err() {
         let _ = fs::remove_file(&temporary);
-        return written;
     }
-    match path.parent().filter(|p| !p.as_os_str().is_empty()) {
-        Some(folder) => File::open(folder)?.sync_all(),
-        None => File::open(".")?.sync_all(),
-    }
+    written
+}
+
+/// Makes the names in a folder durable.
+pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
 }
 
 /// Makes a folder that its owner alone may enter, with its parents. One that exists is left as it is.
@@ -57,8 +74,9 @@ mod tests {
     fn replaces_whole_and_keeps_the_mode() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("key.pem");
-        write_atomically(&path, b"one", Readable::All).unwrap();
-        write_atomically(&path, b"two", Readable::Owner).unwrap();
+        write_atomically(&path, b"one", Readable::All, Lasting::Durable).unwrap();
+        write_atomically(&path, b"two", Readable::Owner, Lasting::WithTheProcess).unwrap();
+        sync_folder(folder.path()).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"two");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no leftovers");

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::files::{write_atomically, Readable};
+use crate::files::{write_atomically, Lasting, Readable};
 
 /// Name of the file in the data folder.
 pub const HUB_FILE: &str = "hub.json";
@@ -53,7 +53,8 @@ impl ReadyFiles {
         text.push(b'\n');
         let mut files = Self::default();
         for path in paths {
-            write_atomically(path, &text, Readable::Owner).map_err(|error| (path.to_owned(), error))?;
+            write_atomically(path, &text, Readable::Owner, Lasting::WithTheProcess)
+                .map_err(|error| (path.to_owned(), error))?;
             files.0.push(path.to_owned());
         }
         Ok(files)
@@ -90,7 +91,7 @@ impl TemporaryFile {
         fs::DirBuilder::new().mode(0o755).create(&folder)?;
         let path = folder.join(name);
         let file = Self(path);
-        write_atomically(&file.0, content, Readable::All)?;
+        write_atomically(&file.0, content, Readable::All, Lasting::WithTheProcess)?;
         Ok(file)
     }
 

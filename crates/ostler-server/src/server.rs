@@ -116,7 +116,7 @@ impl Server {
     /// # Errors
     /// [`StartError`] says what is in the way.
     pub async fn start(config: Config) -> Result<Running, StartError> {
-        let store = open_store(&config.data)?;
+        let store = open_store(config.data.clone()).await?;
         let hub = Hub::open(store, hub_options(&config)).await?;
         let tls = Tls::open(&config, SystemTime::now())?;
         if let Some(path) = &config.seed {
@@ -155,15 +155,15 @@ impl Server {
     }
 }
 
-fn open_store(data: &Data) -> Result<Arc<dyn Store>, StartError> {
-    Ok(match data {
-        Data::Memory => Arc::new(Embedded::in_memory()),
-        Data::Folder(folder) => {
-            create_private_folder(folder)
-                .map_err(|source| StartError::Folder { path: folder.clone(), source })?;
-            Arc::new(Embedded::open(&folder.join(STORE_FOLDER), &ostler_store::Options::default())?)
-        }
-    })
+/// Off the runtime's threads: a large store is read for seconds.
+async fn open_store(data: Data) -> Result<Arc<dyn Store>, StartError> {
+    let open = || -> Result<Arc<dyn Store>, StartError> {
+        let Data::Folder(folder) = data else { return Ok(Arc::new(Embedded::in_memory())) };
+        create_private_folder(&folder)
+            .map_err(|source| StartError::Folder { path: folder.clone(), source })?;
+        Ok(Arc::new(Embedded::open(&folder.join(STORE_FOLDER), &ostler_store::Options::default())?))
+    };
+    tokio::task::spawn_blocking(open).await.expect("nobody cancels it, and a panic in it is a bug to be seen")
 }
 
 fn hub_options(config: &Config) -> Options {

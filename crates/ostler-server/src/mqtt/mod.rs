@@ -16,6 +16,8 @@ mod device;
 mod greeting;
 mod scratch;
 mod telemetry;
+#[cfg(test)]
+mod tests;
 
 use std::future::Future;
 use std::sync::atomic::AtomicU64;

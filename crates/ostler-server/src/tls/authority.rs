@@ -21,7 +21,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use time::OffsetDateTime;
 
-use crate::files::{write_atomically, Readable};
+use crate::files::{sync_folder, write_atomically, Lasting, Readable};
 
 /// Name of the CA certificate in the data folder.
 pub const CA_FILE: &str = "ca.pem";
@@ -111,9 +111,10 @@ impl Authority {
         // Key first: a certificate without its key would stop the next start.
         for (path, text, readable) in [(&key, &key_pem, Readable::Owner), (&certificate, &pem, Readable::All)]
         {
-            write_atomically(path, text.as_bytes(), readable)
+            write_atomically(path, text.as_bytes(), readable, Lasting::Durable)
                 .map_err(|source| AuthorityError::File { path: path.clone(), source })?;
         }
+        sync_folder(folder).map_err(|source| AuthorityError::File { path: folder.to_owned(), source })?;
         Self::from_pem(&pem, pair, &certificate)
     }
 
