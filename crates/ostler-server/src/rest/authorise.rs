@@ -48,8 +48,9 @@ impl Grants {
         let path = head.uri.path().trim_start_matches('/');
         let grant = app.hub.authorize(text, path, Rights::ALL, peer.as_hub_peer())?;
         if !access.allows(grant.rights) {
+            let name = format!("policy {}", grant.policy);
             let cause = AuthFailure::MissingRight { policy: grant.policy.into(), right: access.describe() };
-            return Err(app.hub.refuse_sign_in(&format!("policy {text}"), peer.as_hub_peer(), cause).into());
+            return Err(app.hub.refuse_sign_in(&name, peer.as_hub_peer(), cause).into());
         }
         if covers_everything(app, text) {
             *self.0.lock() = Some(Remembered { token: token.clone(), policies_revision, grant });

@@ -2,6 +2,7 @@
 //!
 //! Invariant: not a byte beyond a route's limit is kept, and a body that does not come in time is not waited for.
 
+use super::connection::Busy;
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
@@ -67,13 +68,23 @@ where
 pub enum Body {
     /// All of it, at once.
     Whole(Bytes),
-    /// Pieces as they come, until the source ends.
-    Stream(Pin<Box<dyn futures_util::Stream<Item = Bytes> + Send>>),
+    /// Pieces as they come, until the source ends; the hub is at work as long.
+    Stream(Pieces, Option<Busy>),
 }
+
+/// The source of a streamed body.
+pub type Pieces = Pin<Box<dyn futures_util::Stream<Item = Bytes> + Send>>;
 
 impl Body {
     /// No body.
     pub const EMPTY: Body = Body::Whole(Bytes::new());
+
+    /// Lets a streamed body hold the guard until it ends.
+    pub fn hold(&mut self, busy: Busy) {
+        if let Body::Stream(_, held) = self {
+            *held = Some(busy);
+        }
+    }
 }
 
 impl HttpBody for Body {
@@ -87,7 +98,7 @@ impl HttpBody for Body {
         match &mut *self {
             Body::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
             Body::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
-            Body::Stream(stream) => {
+            Body::Stream(stream, _) => {
                 stream.as_mut().poll_next(cx).map(|piece| piece.map(|bytes| Ok(Frame::data(bytes))))
             }
         }
@@ -100,7 +111,7 @@ impl HttpBody for Body {
     fn size_hint(&self) -> SizeHint {
         match self {
             Body::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Body::Stream(_) => SizeHint::default(),
+            Body::Stream(..) => SizeHint::default(),
         }
     }
 }
@@ -112,7 +123,7 @@ mod tests {
 
     fn pieces(texts: &[&'static str]) -> Body {
         let texts: Vec<Bytes> = texts.iter().map(|text| Bytes::from_static(text.as_bytes())).collect();
-        Body::Stream(Box::pin(stream::iter(texts)))
+        Body::Stream(Box::pin(stream::iter(texts)), None)
     }
 
     async fn check(body: Body, expected: Result<&'static str, BodyError>) {
@@ -132,6 +143,6 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_body_that_does_not_come() {
-        check(Body::Stream(Box::pin(stream::pending())), Err(BodyError::TooSlow)).await;
+        check(Body::Stream(Box::pin(stream::pending()), None), Err(BodyError::TooSlow)).await;
     }
 }

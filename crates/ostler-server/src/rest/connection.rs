@@ -76,14 +76,11 @@ impl Pulse {
         })
     }
 
-    /// The headers of a request are complete.
-    pub fn request_started(&self) {
+    /// The headers of a request are complete; the hub is at work until the guard is dropped.
+    pub fn begin(self: &Arc<Pulse>) -> Busy {
+        self.linger.store(false, Relaxed);
         self.enter(Phase::Busy);
-    }
-
-    /// The answer is made.
-    pub fn request_ended(&self) {
-        self.enter(Phase::Idle);
+        Busy(self.clone())
     }
 
     /// A request was answered without reading all of it: when the connection ends, give the client the time to read the
@@ -124,6 +121,15 @@ impl Pulse {
                 return stalled;
             }
         }
+    }
+}
+
+/// As long as it lives, the client waits for the hub and not the hub for the client.
+pub struct Busy(Arc<Pulse>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.enter(Phase::Idle);
     }
 }
 
@@ -232,7 +238,11 @@ impl<Io> Watched<Io> {
         let blocked = &self.pulse.blocked;
         match (polled.is_pending(), blocked.load(Relaxed)) {
             (true, 0) => blocked.store(self.pulse.now() + 1, Relaxed),
-            (false, 1..) => blocked.store(0, Relaxed),
+            (false, 1..) => {
+                blocked.store(0, Relaxed);
+                // Whoever reads a long answer slowly is not idle.
+                self.pulse.since.store(self.pulse.now(), Relaxed);
+            }
             _ => {}
         }
         polled
@@ -283,7 +293,7 @@ mod tests {
         let (client, server) = duplex(4);
         let pulse = Pulse::new();
         let mut server = Watched::new(server, pulse.clone());
-        pulse.request_started();
+        let _busy = pulse.begin();
         tokio::select! {
             _ = server.write_all(b"more than four bytes") => panic!("nobody reads"),
             outcome = stall_after(&pulse) => assert_eq!(outcome, (Stalled::Write, 40)),
@@ -294,12 +304,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_busy_hub_is_no_fault_of_the_client() {
         let pulse = Pulse::new();
-        pulse.request_started();
+        let busy = pulse.begin();
         tokio::select! {
             _ = pulse.stall(PATIENCE) => panic!("the client waits as it should"),
             () = sleep(Duration::from_secs(1000)) => {}
         }
-        pulse.request_ended();
+        drop(busy);
         assert_eq!(stall_after(&pulse).await.0, Stalled::Idle);
     }
 

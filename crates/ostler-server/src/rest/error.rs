@@ -22,9 +22,9 @@ impl From<Error> for Failure {
             Error::DeviceNotOnline { waited } | Error::MethodTimeout { waited } => {
                 Failure { waited: Some(waited), ..failure }
             }
-            Error::Contended => failure.with_header(header::RETRY_AFTER, RETRY_AFTER),
-            Error::Store(StoreError::Overloaded) => {
-                failure.with_header(header::RETRY_AFTER, RETRY_AFTER).with_detail(error.to_string())
+            // A metric shows both; a log line for each would make it worse.
+            Error::Contended | Error::Store(StoreError::Overloaded) => {
+                failure.with_header(header::RETRY_AFTER, RETRY_AFTER)
             }
             Error::Store(_) => failure.with_detail(error.to_string()),
             _ => failure,

@@ -23,6 +23,9 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// Lines are gathered up to about this many bytes before they are sent.
 const CHUNK_BYTES: usize = 16 * 1024;
 
+/// What a reader may ask for: the groups of [`EventKind::group`].
+const TYPES: [&str; 6] = ["connection", "twin", "registry", "method", "telemetry", "auth"];
+
 /// Which events a reader wants.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Filter {
@@ -32,9 +35,16 @@ pub(crate) struct Filter {
 
 impl Filter {
     /// From the query's `types`, comma-separated, and `deviceId`; what is not given does not filter.
-    pub(crate) fn new(types: Option<&str>, device: Option<&str>) -> Filter {
+    ///
+    /// # Errors
+    /// Names the type that does not exist: who waits for it would wait for ever.
+    pub(crate) fn new(types: Option<&str>, device: Option<&str>) -> Result<Filter, String> {
         let words = types.unwrap_or_default().split(',').map(str::trim).filter(|word| !word.is_empty());
-        Filter { types: words.map(str::to_ascii_lowercase).collect(), device: device.map(str::to_owned) }
+        let types: HashSet<String> = words.map(str::to_ascii_lowercase).collect();
+        match types.iter().find(|word| !TYPES.contains(&word.as_str())) {
+            Some(word) => Err(format!("'{word}' is not a type of event; types are {}", TYPES.join(", "))),
+            None => Ok(Filter { types, device: device.map(str::to_owned) }),
+        }
     }
 
     fn wants(&self, event: &Event) -> bool {
@@ -214,6 +224,7 @@ mod tests {
         ];
         let mut out = Vec::new();
         for kind in kinds {
+            assert!(TYPES.contains(&kind.group()));
             write_event(&event("d/m", kind), &mut out);
             out.push(b'\n');
         }
@@ -234,7 +245,7 @@ mod tests {
     }
 
     fn filtered(types: Option<&str>, device: Option<&str>) -> Vec<bool> {
-        let filter = Filter::new(types, device);
+        let filter = Filter::new(types, device).unwrap();
         let events = [
             event("d", EventKind::Registry { operation: "created" }),
             event("d/m", EventKind::Disconnected { reason: EndReason::Lost }),
@@ -249,14 +260,16 @@ mod tests {
         assert_eq!(filtered(Some(""), None), [true; 3]);
         assert_eq!(filtered(Some("Telemetry, connection"), None), [false, true, true]);
         assert_eq!(filtered(None, Some("d")), [true, true, false]);
-        assert_eq!(filtered(Some("unknown"), None), [false; 3]);
+        assert!(Filter::new(Some("auth,telemetri"), None)
+            .unwrap_err()
+            .starts_with("'telemetri' is not a type"));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_stream_lives_lags_and_stops() {
         let events = Events::default();
         let stop = CancellationToken::new();
-        let filter = Filter::new(Some("registry"), None);
+        let filter = Filter::new(Some("registry"), None).unwrap();
         let mut stream = Box::pin(lines(events.subscribe(), filter, stop.clone()));
         assert_eq!(stream.next().await.unwrap(), "\n", "a sign of life while nothing happens");
         for _ in 0..5000 {

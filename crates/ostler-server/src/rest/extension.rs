@@ -20,15 +20,16 @@ use std::path::Path;
 use x509_parser::pem::parse_x509_pem;
 
 /// Follows the hub's live stream until either side ends it.
-pub(super) fn events(context: &Context<'_>) -> Answer {
+pub(super) fn events(context: &Context<'_>) -> Result<Answer, Failure> {
     let (types, device) = (context.query.value("types"), context.query.value("deviceId"));
-    let filter = Filter::new(types.as_deref(), device.as_deref());
+    let filter = Filter::new(types.as_deref(), device.as_deref())
+        .map_err(|text| Failure::new(ErrorCode::ArgumentInvalid, text))?;
     let stream = lines(context.app.hub.events().subscribe(), filter, context.app.stopping.clone());
-    let mut answer = Response::new(Body::Stream(Box::pin(stream)));
+    let mut answer = Response::new(Body::Stream(Box::pin(stream), None));
     let headers = answer.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson; charset=utf-8"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    answer
+    Ok(answer)
 }
 
 /// The query may name a module of the device.

@@ -83,10 +83,9 @@ pub(super) async fn put(context: &Context<'_>, id: &EntityId, body: &[u8]) -> Re
         if_match => Action::Update(condition(if_match)),
     };
     let operation = Operation { id: id.clone(), action, identity, twin: TwinContent::default() };
-    match context.app.hub.apply(operation).await? {
-        Some(view) => Ok(identity_answer(&view)),
-        None => Ok(empty(StatusCode::NO_CONTENT)),
-    }
+    let made = context.app.hub.apply(operation).await?;
+    let view = made.ok_or_else(|| Failure::new(ErrorCode::ServerError, "the identity is gone again"))?;
+    Ok(identity_answer(&view))
 }
 
 pub(super) async fn delete(context: &Context<'_>, id: &EntityId) -> Result<Answer, Failure> {

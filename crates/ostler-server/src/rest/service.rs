@@ -17,7 +17,7 @@ use crate::peer::Peer;
 use bytes::Bytes;
 use http::request::Parts;
 use http::{header, HeaderMap, HeaderName, HeaderValue, Request, StatusCode};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::upgrade::OnUpgrade;
 use ostler_wire::rest::error::{ErrorCode, ErrorForm};
 use ostler_wire::rest::etag::IfMatch;
@@ -78,7 +78,7 @@ impl Door {
     /// Answers a request.
     pub(super) async fn respond(&self, request: Request<Incoming>) -> Answer {
         let started = Instant::now();
-        self.pulse.request_started();
+        let busy = self.pulse.begin();
         let in_flight = self.app.metrics.http.request();
         let (place, form, outcome) = match find(&request) {
             Ok(route) => {
@@ -88,10 +88,10 @@ impl Door {
             Err(NoCall::Answer(answer)) => (None, ErrorForm::A, Ok(*answer)),
             Err(NoCall::Failure(failure, form)) => (None, form, Err(failure)),
         };
-        let answer = outcome.unwrap_or_else(|failure| self.fail(failure, form));
+        let mut answer = outcome.unwrap_or_else(|failure| self.fail(failure, form));
         drop(in_flight);
         self.app.metrics.http.answered(place, answer.status(), started.elapsed());
-        self.pulse.request_ended();
+        answer.body_mut().hold(busy);
         answer
     }
 
@@ -110,24 +110,38 @@ impl Door {
         failure.into_answer(form, tracking)
     }
 
-    /// Checks everything that does not depend on the call, then runs it.
     async fn run(&self, route: Route, request: Request<Incoming>) -> Result<Answer, Failure> {
+        let (mut head, incoming) = request.into_parts();
+        let mut incoming = (!incoming.is_end_stream()).then_some(incoming);
+        let outcome = self.call(route, &mut head, &mut incoming).await;
+        if incoming.is_some() {
+            self.pulse.linger_at_end();
+        }
+        outcome
+    }
+
+    /// Checks everything that does not depend on the call, then makes it. What is left in `incoming` was not read.
+    async fn call(
+        &self,
+        route: Route,
+        head: &mut Parts,
+        incoming: &mut Option<Incoming>,
+    ) -> Result<Answer, Failure> {
         let Route { endpoint, call, .. } = route;
         if endpoint.surface == Surface::Extension && self.app.config.compat == Compat::Strict {
             return Err(unknown_path());
         }
-        let (mut head, incoming) = request.into_parts();
-        self.grants.check(&self.app, &self.peer, &head, endpoint.access)?;
+        self.grants.check(&self.app, &self.peer, head, endpoint.access)?;
         if endpoint.surface == Surface::Azure {
             check_api_version(Query::new(head.uri.query()))
                 .map_err(|error| Failure::new(ErrorCode::InvalidProtocolVersion, error.to_string()))?;
         }
         if matches!(call, Call::WebSocket) {
-            return self.upgrade(&mut head);
+            return self.upgrade(head);
         }
-        let body = match body_limit(&call) {
+        let body = match body_limit(&call).and_then(|limit| Some((limit, incoming.take()?))) {
             None => Bytes::new(),
-            Some(limit) => self.read(incoming, limit).await?,
+            Some((limit, incoming)) => self.read(incoming, limit).await?,
         };
         let context = Context { app: &self.app, query: Query::new(head.uri.query()), headers: &head.headers };
         dispatch(&context, call, &body).await
@@ -259,7 +273,7 @@ async fn dispatch(context: &Context<'_>, call: Call, body: &[u8]) -> Result<Answ
         Call::DeviceStatistics => Ok(registry::device_statistics(context)),
         Call::ServiceStatistics => Ok(registry::service_statistics(context)),
         Call::NotSupported(feature) => Err(not_supported(feature)),
-        Call::Events => Ok(extension::events(context)),
+        Call::Events => extension::events(context),
         Call::Diagnosis(id) => extension::diagnosis(context, &id).await,
         Call::ListPolicies => Ok(extension::list_policies(context)),
         Call::GetPolicy(name) => extension::get_policy(context, &name),

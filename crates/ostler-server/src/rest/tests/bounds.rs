@@ -195,6 +195,36 @@ async fn events_come_line_by_line_and_end_with_the_hub() {
     assert!(client.read_until(|bytes| find(bytes, b"0\r\n\r\n")).await.is_some(), "the stream ends in order");
 }
 
+#[tokio::test]
+async fn an_idle_connection_is_closed_but_not_a_live_stream() {
+    let hub =
+        TestHub::start_with(|config| config.limits.http_idle_timeout = Duration::from_millis(100)).await;
+    let token = hub.token("service");
+    let mut watcher = hub.connect().await;
+    let line = "GET /ostler/v1/events?types=registry";
+    watcher.send(&format!("{line} HTTP/1.1\r\nHost: localhost\r\nAuthorization: {token}\r\n\r\n")).await;
+    assert_eq!(watcher.answer(true).await.status, 200);
+    for _ in 0..3 {
+        let mut idle = hub.connect().await;
+        assert_eq!(idle.call("GET /healthz", &[], "").await.status, 200);
+        assert_eq!(idle.answer(false).await.status, 0, "closed for being idle");
+    }
+    hub.register("d").await;
+    assert!(watcher.read_until(|bytes| find(bytes, b"\"created\"")).await.is_some());
+    let wrong = hub.call("service", "GET /ostler/v1/events?types=telemetri", &[], "").await;
+    assert_eq!(wrong.status, 400, "{}", wrong.body);
+}
+
+#[tokio::test]
+async fn who_is_refused_before_the_body_is_read_still_reads_why() {
+    let hub = TestHub::start().await;
+    let mut client = hub.connect().await;
+    let line = versioned("POST /devices");
+    client.send(&format!("{line} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 800000\r\n\r\n")).await;
+    client.send(&"x".repeat(800_000)).await;
+    assert_eq!(client.answer(false).await.status, 401);
+}
+
 /// Looks again until it is so; the test runner's own timeout ends a vain wait.
 async fn until(is_so: impl AsyncFn() -> bool) {
     while !is_so().await {
