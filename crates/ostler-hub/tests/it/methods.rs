@@ -5,11 +5,19 @@ use ostler_core::method::{MethodAnswer, MethodCall};
 use ostler_core::record::Interest;
 use ostler_hub::registry::Action;
 use ostler_hub::session::{CallId, News, Session};
-use ostler_hub::{Error, IfMatch};
+use ostler_hub::{Error, Hub, IfMatch};
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::task::JoinHandle;
 
 fn call(connect_secs: i64) -> MethodCall {
     MethodCall::new("reboot", b"{\"delay\":5}", Some(30), Some(connect_secs)).unwrap()
+}
+
+/// A back end's call of the device `d`, in a task of its own.
+fn ask(hub: &Arc<Hub>, connect_secs: i64) -> JoinHandle<Result<MethodAnswer, Error>> {
+    let hub = hub.clone();
+    tokio::spawn(async move { hub.invoke(&id("d"), call(connect_secs)).await })
 }
 
 async fn next_call(session: &mut Session) -> CallId {
@@ -28,10 +36,7 @@ async fn a_call_and_its_answer() {
     create(&hub, "d").await;
     let mut session = connect(&hub, "d", true).await;
     subscribe(&hub, &session, &[Interest::Methods]).await;
-    let asked = tokio::spawn({
-        let hub = hub.clone();
-        async move { hub.invoke(&id("d"), call(0)).await }
-    });
+    let asked = ask(&hub, 0);
     let open = next_call(&mut session).await;
     hub.answer(session.state(), CallId(open.0 + 1), 200, b"1");
     hub.answer(session.state(), open, 418, b" {\"ok\": true} ");
@@ -58,10 +63,7 @@ async fn nobody_there() {
 async fn a_call_waits_for_the_device() {
     let hub = hub().await;
     create(&hub, "d").await;
-    let asked = tokio::spawn({
-        let hub = hub.clone();
-        async move { hub.invoke(&id("d"), call(60)).await }
-    });
+    let asked = ask(&hub, 60);
     tokio::task::yield_now().await;
     let mut session = connect(&hub, "d", true).await;
     subscribe(&hub, &session, &[Interest::Methods]).await;
@@ -80,10 +82,7 @@ async fn no_answer_and_bad_answers() {
     assert_eq!(hub.invoke(&id("d"), call(0)).await, timeout);
     let late = next_call(&mut session).await;
     hub.answer(session.state(), late, 200, b"");
-    let asked = tokio::spawn({
-        let hub = hub.clone();
-        async move { hub.invoke(&id("d"), call(0)).await }
-    });
+    let asked = ask(&hub, 0);
     let open = next_call(&mut session).await;
     hub.answer(session.state(), open, 200, b"{nope");
     assert!(matches!(asked.await.unwrap(), Err(Error::BadDeviceAnswer(_))));
@@ -96,10 +95,7 @@ async fn an_answer_may_come_over_the_next_connection_but_from_nobody_else() {
     create(&hub, "thief").await;
     let mut session = connect(&hub, "d", true).await;
     subscribe(&hub, &session, &[Interest::Methods]).await;
-    let asked = tokio::spawn({
-        let hub = hub.clone();
-        async move { hub.invoke(&id("d"), call(0)).await }
-    });
+    let asked = ask(&hub, 0);
     let open = next_call(&mut session).await;
     drop(session);
     let thief = connect(&hub, "thief", true).await;
@@ -115,12 +111,7 @@ async fn many_in_flight_and_no_leak_when_callers_leave() {
     create(&hub, "d").await;
     let mut session = connect(&hub, "d", true).await;
     subscribe(&hub, &session, &[Interest::Methods]).await;
-    let callers: Vec<_> = (0..1024)
-        .map(|_| {
-            let hub = hub.clone();
-            tokio::spawn(async move { hub.invoke(&id("d"), call(0)).await })
-        })
-        .collect();
+    let callers: Vec<_> = (0..1024).map(|_| ask(&hub, 0)).collect();
     let mut open = Vec::new();
     for _ in 0..1024 {
         open.push(next_call(&mut session).await);
@@ -136,10 +127,7 @@ async fn many_in_flight_and_no_leak_when_callers_leave() {
         hub.answer(session.state(), id, 200, b"");
     }
     assert_eq!(hub.stats().method_late_answers.count(), 1024);
-    let asked = tokio::spawn({
-        let hub = hub.clone();
-        async move { hub.invoke(&id("d"), call(0)).await }
-    });
+    let asked = ask(&hub, 0);
     let open = next_call(&mut session).await;
     hub.answer(session.state(), open, 200, b"");
     asked.await.unwrap().unwrap();
@@ -151,10 +139,7 @@ async fn deleting_the_device_ends_its_connection_and_leaves_the_caller_its_timeo
     create(&hub, "d").await;
     let mut session = connect(&hub, "d", true).await;
     subscribe(&hub, &session, &[Interest::Methods]).await;
-    let asked = tokio::spawn({
-        let hub = hub.clone();
-        async move { hub.invoke(&id("d"), call(0)).await }
-    });
+    let asked = ask(&hub, 0);
     next_call(&mut session).await;
     hub.apply(operation("d", Action::Delete(IfMatch::Any))).await.unwrap();
     assert!(news(&mut session).await.is_err());
