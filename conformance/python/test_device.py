@@ -13,7 +13,6 @@ from certs import Certificate
 from devices import FACES
 from hub import eventually, new_key
 from identities import Identity
-from judges import DEVICE_SDK
 from rawmqtt import device_token
 from test_twins import filler, nested, values
 from tokens import sas_token
@@ -327,15 +326,14 @@ def test_a_change_made_while_offline_is_learned_on_the_next_connect(device, conn
 # ---------------------------------------------------------------- the whole story
 
 
-@pytest.mark.sdk(DEVICE_SDK + " MQTT")
 @operation("story: reboot")
-@pytest.mark.parametrize("transport", ["tcp", "ws"])
-def test_the_reboot_story(hub, new_id, connect, transport):
+@pytest.mark.parametrize("face", FACES[:2], ids=repr)
+def test_the_reboot_story(hub, new_id, connect, face):
     """Register, connect, report, read, invoke; the device answers 20 s later and reports when it came back."""
     registry = hub.registry
     created = registry.create_device_with_sas(new_id("pump"), None, None, "enabled")
     device = Identity(hub, created.device_id, created.authentication.symmetric_key.primary_key)
-    client = connect(device, face=next(face for face in FACES if repr(face) == f"sync-{transport}"))
+    client = connect(device)
     client.report({"firmware": "1.4.2"})
     assert registry.get_twin(device.device_id).properties.reported["firmware"] == "1.4.2"
 
