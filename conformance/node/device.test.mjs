@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, readFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { X509Certificate } from 'node:crypto';
@@ -23,7 +23,9 @@ function selfSigned(name) {
   execFileSync('openssl', ['req', '-x509', ...curve, ...subject], { stdio: 'ignore' });
   const cert = readFileSync(certFile, 'utf8');
   const thumbprint = new X509Certificate(cert).fingerprint.replaceAll(':', '');
-  return { cert, key: readFileSync(keyFile, 'utf8'), thumbprint };
+  const key = readFileSync(keyFile, 'utf8');
+  rmSync(folder, { recursive: true });
+  return { cert, key, thumbprint };
 }
 
 for (const [name, transport] of Object.entries(TRANSPORTS)) {

@@ -2,18 +2,21 @@
 // know in its environment: the hubs, their names, and NODE_EXTRA_CA_CERTS, which Node reads only when a process starts.
 
 import { spawn } from 'node:child_process';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { once } from 'node:events';
+import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { launch, plan } from './process.mjs';
 
 const [command, ...args] = process.argv.slice(2);
 const environment = { ...process.env };
 const children = [];
+const folders = [];
 
 if (!process.env.OSTLER_AGAINST_AZURE) {
   const plans = { shared: await plan(), mortal: await plan({ data: true }) };
   const hubs = {};
   for (const [name, where] of Object.entries(plans)) {
+    folders.push(where.folder);
     const { child, description } = await launch(where);
     children.push(child);
     hubs[name] = { ...where, ...description, pid: child.pid };
@@ -28,7 +31,10 @@ if (!process.env.OSTLER_AGAINST_AZURE) {
 }
 
 const tests = spawn(command, args, { stdio: 'inherit', env: environment });
-tests.once('exit', (code) => {
-  for (const child of children) child.kill('SIGTERM');
+tests.once('exit', async (code) => {
+  for (const child of children) {
+    if (child.kill('SIGTERM')) await once(child, 'exit');
+  }
+  for (const folder of folders) rmSync(folder, { recursive: true, force: true });
   process.exitCode = code ?? 1;
 });

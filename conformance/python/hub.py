@@ -10,9 +10,11 @@ neither the SDKs nor the machine's hosts file are touched.
 
 import atexit
 import base64
+import ctypes
 import json
 import os
 import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -129,6 +131,12 @@ class AzureHub(Hub):
         super().__init__(connection_string, None)
 
 
+def die_with_parent():
+    """A test process that is killed must not leave its hubs behind."""
+    pr_set_pdeathsig = 1
+    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+
+
 class LocalHub(Hub):
     """One `ostler serve` process. With `data` it can be killed and started again on the same folder."""
 
@@ -142,6 +150,7 @@ class LocalHub(Hub):
         # The suite signs in wrongly hundreds of times a minute, and always from the same address.
         self.settings = {"OSTLER_SIGN_IN_FAILURE_BURST": "1000000", **(settings or {})}
         self.process = None
+        atexit.register(self.discard)
         self._name = name
         resolver.names[name] = self.address
         self.start()
@@ -156,10 +165,16 @@ class LocalHub(Hub):
             "--bind", self.address, "--mqtt-port", "8883", "--https-port", "443",
             "--hostname", self._name, "--ready-file", str(ready),
         ]  # fmt: skip
-        log = open(self.folder / "hub.log", "ab")
-        self.process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=self.folder,
-                                        env={**os.environ, **self.settings})  # fmt: skip
-        atexit.register(self.stop)
+        with open(self.folder / "hub.log", "ab") as log:
+            self.process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=self.folder,
+                env={**os.environ, **self.settings},
+                preexec_fn=die_with_parent,
+            )
         deadline = time.monotonic() + START_DEADLINE
         pause = threading.Event()
         while not ready.exists():
@@ -194,6 +209,10 @@ class LocalHub(Hub):
                 self.process.kill()
                 self.process.wait()
         return self.process.returncode
+
+    def discard(self):
+        self.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def trust_device_authority(self, name, pem):
         """Registers a certificate authority for devices (Azure does this on its management plane)."""

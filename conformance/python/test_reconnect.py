@@ -166,7 +166,7 @@ def refused(client):
         return True
     except ConnectionFailedError:
         return False
-    raise AssertionError("the device signed in")
+    pytest.fail("the device signed in")
 
 
 def disable(device):
@@ -202,6 +202,7 @@ def test_a_device_enabled_again_comes_back(device, connect, face, registry):
     client.watch_connection()
     disable(device)
     client.wait_for_change()
+    eventually(lambda: refused(client), what="the refusal")
     registry.update_device_with_sas(device.device_id, None, device.key, new_key(), "enabled")
     client.connect()
     assert "desired" in client.get_twin()
