@@ -80,6 +80,7 @@ TABLES = {
         "session: subscriptions persist", "reconnect: after a cut", "reconnect: after a stop",
         "reconnect: after kill -9", "takeover", "thrown out: disabled, deleted, keys changed",
         "MQTT: connection rules", "MQTT: subscriptions", "MQTT: publishing rules", "MQTT: will",
+        "MQTT over WebSocket: handshake and frames",
         "story: reboot", NOT_OFFERED,
     ],
 }  # fmt: skip

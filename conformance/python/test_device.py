@@ -77,6 +77,13 @@ def test_the_sdk_renews_its_token_by_itself(device, connect, face):
     assert "desired" in client.get_twin()
 
 
+@operation("sign-in: key")
+def test_a_plug_and_play_model_shows_in_the_twin(device, connect, face, registry):
+    connect(device, product_info="dtmi:com:example:Thermostat;1")
+    twin = eventually(lambda: registry.get_twin(device.device_id).additional_properties.get("modelId"))
+    assert twin == "dtmi:com:example:Thermostat;1"
+
+
 @operation("sign-in: modules")
 def test_a_module_signs_in_with_its_own_key(new_module, connect, face, registry):
     module = new_module()

@@ -440,6 +440,19 @@ def test_an_edge_device_gets_its_scope_and_system_modules(https, new_id):
 
 
 @operation("errors: bodies and headers")
+def test_a_client_that_asks_before_it_sends_is_told_to_go_on(hub, https, device):
+    body = b'{"tags":{"a":1}}'
+    raw = socket.create_connection((hub.hostname, 443), timeout=DEADLINE)
+    with tls(device).wrap_socket(raw, server_hostname=hub.hostname) as secure:
+        head = f"PATCH {device.twin_path}?api-version=2021-04-12 HTTP/1.1\r\nHost: {hub.hostname}\r\n"
+        head += f"Authorization: {https.token()}\r\nContent-Length: {len(body)}\r\nExpect: 100-continue\r\n\r\n"
+        secure.sendall(head.encode())
+        assert secure.recv(64).startswith(b"HTTP/1.1 100")
+        secure.sendall(body)
+        assert secure.recv(64).startswith(b"HTTP/1.1 200")
+
+
+@operation("errors: bodies and headers")
 def test_many_requests_share_one_connection(hub, https, device):
     connection = http.client.HTTPSConnection(hub.hostname, 443, context=https.context(), timeout=DEADLINE)
     for number in range(20):

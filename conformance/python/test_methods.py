@@ -392,6 +392,24 @@ def test_unsubscribing_takes_the_device_off_the_list(device, echo):
     assert refusal(lambda: device.invoke("m")).headers["iothub-errorcode"] == "DeviceNotOnline"
 
 
+@sdk
+@operation("method: not online")
+def test_a_disabled_device_is_not_online(registry, device, echo):
+    registry.update_device_with_sas(device.device_id, None, device.key, device.key, "disabled")
+    echo.wait_closed()
+    assert refusal(lambda: device.invoke("m")).headers["iothub-errorcode"] == "DeviceNotOnline"
+
+
+@sdk
+@operation("method: not online")
+def test_a_call_on_a_device_that_is_deleted_ends_in_time(registry, device, echo):
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        call = pool.submit(refusal, lambda: device.invoke("m", response_timeout=5))
+        echo.next()
+        registry.delete_device(device.device_id)
+        assert call.result(timeout=10).status_code in (404, 504)
+
+
 @operation("methods")
 def test_every_face_of_the_device_sdk_answers(device, connect, face):
     client = connect(device)

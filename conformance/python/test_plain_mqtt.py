@@ -286,6 +286,15 @@ def test_silence_beyond_the_keep_alive_ends_the_connection(device):
 
 
 @operation("MQTT: connection rules")
+def test_a_client_that_pings_in_time_stays(device):
+    client = Plain(device, keep_alive=2)
+    assert client.connect() == (0, 0)
+    assert not client.closed.wait(5), "closed although it pings every two seconds"
+    assert client.alive()
+    client.close()
+
+
+@operation("MQTT: connection rules")
 def test_tls_1_2_and_1_3_are_spoken(device):
     for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
         for port in (8883, 443):

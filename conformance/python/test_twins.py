@@ -1,10 +1,12 @@
 """Twins from the service side: azure-iot-hub for its models, plain HTTPS where exact bytes matter."""
 
+import concurrent.futures
 import json
 import re
 
 import pytest
 from azure.iot.hub.models import Twin, TwinProperties
+from msrest.exceptions import HttpOperationError
 
 from judges import HTTPS, HUB_SDK
 from test_registry import status_of
@@ -161,6 +163,37 @@ def test_module_twins_are_read_updated_and_replaced(registry, new_module):
     assert values(replaced.properties.desired) == {"b": 2}
     assert not replaced.tags
     assert values(registry.get_twin(module.device_id).properties.desired) == {}
+
+
+@sdk
+@operation("conditional writes (If-Match)")
+def test_of_twenty_writers_with_one_etag_exactly_one_wins(hub, registry, device):
+    etag = registry.get_twin(device.device_id).etag
+
+    def write(number):
+        try:
+            hub.registry.update_twin(device.device_id, desired(winner=number), etag)
+            return number
+        except HttpOperationError as error:
+            assert error.response.status_code == 412
+            return None
+
+    with concurrent.futures.ThreadPoolExecutor(20) as pool:
+        winners = [number for number in pool.map(write, range(20)) if number is not None]
+    assert winners == [registry.get_twin(device.device_id).properties.desired["winner"]]
+
+
+@sdk
+@operation("twin: update")
+def test_of_twenty_unconditional_writers_none_is_lost(hub, registry, device):
+    def write(number):
+        hub.registry.update_twin(device.device_id, desired(**{f"key{number}": number}))
+
+    with concurrent.futures.ThreadPoolExecutor(20) as pool:
+        list(pool.map(write, range(20)))
+    section = registry.get_twin(device.device_id).properties.desired
+    assert values(section) == {f"key{number}": number for number in range(20)}
+    assert section["$version"] == 21
 
 
 # ---------------------------------------------------------------- exact bytes
