@@ -9,6 +9,7 @@ import { X509Certificate } from 'node:crypto';
 import azureIotDevice from 'azure-iot-device';
 import { Device, TRANSPORTS } from './device.mjs';
 import { hub, newKey } from './hub.mjs';
+import { relayBefore } from './relay.mjs';
 import { DEVICE, IOTHUB, check } from './suite.mjs';
 import { eventually, within } from './wait.mjs';
 
@@ -166,6 +167,30 @@ for (const [name, transport] of Object.entries(TRANSPORTS)) {
     assert.deepEqual(await invoke('text'), { status: 201, payload: { got: 'text' } });
     const silent = await invoke(undefined);
     assert.equal(silent.status, 201);
+  });
+
+  it('reconnect: after a cut', 'twin, notifications and methods work again', async (open) => {
+    const relay = await relayBefore(hub);
+    try {
+      const identity = await hub.newDevice();
+      const device = await open(identity);
+      const twin = await device.twin();
+      const patches = device.desired(twin);
+      device.onMethod('echo', (request) => [200, request.payload]);
+      const invoke = async (payload) => {
+        const call = { methodName: 'echo', payload, responseTimeoutInSeconds: 20, connectTimeoutInSeconds: 20 };
+        return (await hub.client.invokeDeviceMethod(identity.deviceId, call)).result.payload;
+      };
+      assert.equal(await invoke('before'), 'before');
+      relay.cut();
+      assert.equal(await invoke('after'), 'after');
+      await device.report(twin, { stamp: 'after' });
+      await registry.updateTwin(identity.deviceId, { properties: { desired: { stamp: 'after' } } }, '*');
+      while ((await patches.next()).stamp !== 'after');
+      await device.close();
+    } finally {
+      relay.close();
+    }
   });
 
   it('takeover', 'the newest connection wins', async (open) => {

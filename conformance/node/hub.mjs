@@ -1,7 +1,8 @@
 // The hubs under test, as launch.mjs described them, or the real service when OSTLER_AGAINST_AZURE names one.
 
-import { randomBytes, randomUUID } from 'node:crypto';
+import { randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
+import { after } from 'node:test';
 import azureIothub from 'azure-iothub';
 import { launch } from './process.mjs';
 import './resolver.mjs';
@@ -9,6 +10,14 @@ import { eventually } from './wait.mjs';
 
 export const againstAzure = process.env.OSTLER_AGAINST_AZURE;
 const described = JSON.parse(process.env.OSTLER_HUBS ?? '{}');
+
+const made = [];
+
+/** An id that no other test uses; on a real hub the device is removed when the file is done. */
+export function newId() {
+  made.push(`node-${process.pid}-${Date.now().toString(36)}-${made.length}`);
+  return made.at(-1);
+}
 
 class Hub {
   constructor(connectionString, caFile) {
@@ -27,7 +36,7 @@ class Hub {
 
   /** Registers a device with keys of its own and returns how to sign in as it. */
   async newDevice(description = {}) {
-    const deviceId = `node-${randomUUID().slice(0, 13)}`;
+    const deviceId = newId();
     const { responseBody } = await this.registry.create({ deviceId, ...description });
     const key = responseBody.authentication.symmetricKey?.primaryKey;
     return { deviceId, key, connectionString: `HostName=${this.hostname};DeviceId=${deviceId};SharedAccessKey=${key}` };
@@ -54,6 +63,11 @@ class MortalHub extends Hub {
     await eventually(() => !isAlive(this.pid), 'the end of the hub');
   }
 
+  async stop() {
+    process.kill(this.pid, 'SIGTERM');
+    await eventually(() => !isAlive(this.pid), 'the end of the hub');
+  }
+
   async start() {
     const { child } = await launch(this.where);
     this.pid = child.pid;
@@ -77,3 +91,12 @@ export const hub = againstAzure
 export const mortal = described.mortal && new MortalHub(described.mortal);
 
 export const newKey = () => randomBytes(32).toString('base64');
+
+if (againstAzure) {
+  after(async () => {
+    for (let start = 0; start < made.length; start += 100) {
+      const devices = made.slice(start, start + 100).map((deviceId) => ({ deviceId }));
+      await hub.registry.removeDevices(devices, true).catch(() => undefined); // some are gone already
+    }
+  });
+}

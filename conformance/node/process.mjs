@@ -21,7 +21,7 @@ function canListen(address, port) {
   });
 }
 
-async function freeLoopbackAddress() {
+export async function freeLoopbackAddress() {
   for (;;) {
     const address = `127.${randomInt(1, 250)}.${randomInt(0, 250)}.${randomInt(1, 250)}`;
     if ((await canListen(address, 8883)) && (await canListen(address, 443))) return address;

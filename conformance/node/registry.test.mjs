@@ -3,14 +3,12 @@
 import assert from 'node:assert/strict';
 import azureIotCommon from 'azure-iot-common';
 import azureIothub from 'azure-iothub';
-import { hub, newKey } from './hub.mjs';
+import { hub, newId, newKey } from './hub.mjs';
 import { IOTHUB, check } from './suite.mjs';
 
 const { errors } = azureIotCommon;
 const { registry } = hub;
 const it = (operation, behaviour, run, options) => check(IOTHUB, operation, behaviour, run, options);
-let serial = 0;
-const newId = () => `reg-${process.pid}-${Date.now().toString(36)}-${++serial}`;
 
 /** Checks by name: the SDK bundles a second copy of the error classes. */
 const rejectsWith = (promise, kind) => assert.rejects(promise, (error) => error.constructor.name === kind.name);

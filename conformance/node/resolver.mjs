@@ -3,7 +3,7 @@
 
 import dns from 'node:dns';
 
-const names = new Map(Object.entries(JSON.parse(process.env.OSTLER_NAMES ?? '{}')));
+export const names = new Map(Object.entries(JSON.parse(process.env.OSTLER_NAMES ?? '{}')));
 
 const system = dns.lookup;
 dns.lookup = (host, options, callback) => system(names.get(host) ?? host, options, callback);

@@ -1,9 +1,13 @@
 // What azure-iot-device lives through when the hub is killed and comes back on the same data.
 
 import assert from 'node:assert/strict';
+import azureIotDevice from 'azure-iot-device';
 import { Device, TRANSPORTS } from './device.mjs';
 import { mortal as hub } from './hub.mjs';
 import { DEVICE, check } from './suite.mjs';
+import { eventually } from './wait.mjs';
+
+const { Message } = azureIotDevice;
 
 const localOnly = 'kills the hub process';
 
@@ -35,7 +39,28 @@ async function killAndReturn(transport) {
   }
 }
 
+/** A device that never stops talking: whoever closes on it with unread bytes resets the connection. */
+async function stopWhileBusy(transport) {
+  const identity = await hub.newDevice();
+  const device = await new Device(hub, identity, transport).open();
+  const talk = () => device.client.sendEvent(new Message('x'.repeat(1000))).catch(() => undefined);
+  const talking = setInterval(() => void Promise.all([talk(), talk(), talk(), talk()]), 1);
+  try {
+    await talk();
+    await hub.stop();
+    await hub.start();
+    const connected = async () =>
+      (await hub.registry.get(identity.deviceId)).responseBody.connectionState === 'Connected';
+    await eventually(connected, 'the return of the device', 30_000);
+  } finally {
+    clearInterval(talking);
+    await device.close();
+  }
+}
+
 for (const [name, transport] of Object.entries(TRANSPORTS)) {
   const behaviour = 'twin, notifications and methods work again';
   check(`${DEVICE} ${name}`, 'reconnect: after kill -9', behaviour, () => killAndReturn(transport), { localOnly });
+  const busy = 'a device that was sending comes back';
+  check(`${DEVICE} ${name}`, 'reconnect: after a stop', busy, () => stopWhileBusy(transport), { localOnly });
 }
