@@ -16,7 +16,7 @@ pub mod mqtt;
 pub mod ops;
 mod peer;
 mod ready;
-pub mod rest;
+mod rest;
 mod seed;
 mod server;
 mod timers;

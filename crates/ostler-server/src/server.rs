@@ -292,16 +292,13 @@ async fn https(app: Arc<App>, accepted: Accepted) {
     let Some((stream, peer, half_open)) = handshake(&app, config, accepted, Transport::Https).await else {
         return;
     };
-    // From here on HTTP's own deadlines bound what a client may hold back.
-    drop(half_open);
-    rest::serve_connection(app, stream, peer).await;
+    rest::serve_connection(app, stream, peer, half_open).await;
 }
 
 async fn plain_http(app: Arc<App>, accepted: Accepted) {
     let Accepted { stream, address, half_open, permit } = accepted;
-    drop(half_open);
     let peer = Peer::new(address, Transport::PlainHttp, None, Some(permit));
-    rest::serve_connection(app, stream, peer).await;
+    rest::serve_connection(app, stream, peer, half_open).await;
 }
 
 /// Ends TLS. A client that sends nothing costs no TLS state.

@@ -17,6 +17,17 @@ use ostler_wire::rest::error::ErrorCode;
 use ostler_wire::rest::route::Access;
 use parking_lot::Mutex;
 
+/// How a request came through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Checked {
+    /// The route is open to anyone.
+    NotAsked,
+    /// By the connection's last token.
+    Remembered,
+    /// By a token judged now.
+    Anew,
+}
+
 /// The grant of a connection's last token: clients send the same one for an hour.
 #[derive(Default)]
 pub(super) struct Grants(Mutex<Option<Remembered>>);
@@ -29,9 +40,15 @@ struct Remembered {
 
 impl Grants {
     /// Checks that the caller may use a route.
-    pub(super) fn check(&self, app: &App, peer: &Peer, head: &Parts, access: Access) -> Result<(), Failure> {
+    pub(super) fn check(
+        &self,
+        app: &App,
+        peer: &Peer,
+        head: &Parts,
+        access: Access,
+    ) -> Result<Checked, Failure> {
         if access == Access::Open {
-            return Ok(());
+            return Ok(Checked::NotAsked);
         }
         let Some(token) = head.headers.get(header::AUTHORIZATION) else {
             let cause =
@@ -40,7 +57,7 @@ impl Grants {
             return Err(Failure::new(ErrorCode::IotHubUnauthorizedAccess, "Authorization header missing"));
         };
         if self.remembers(app, token, access) {
-            return Ok(());
+            return Ok(Checked::Remembered);
         }
         let text = token.to_str().unwrap_or_default();
         // Read before the policies are: if they change meanwhile, the grant is judged again.
@@ -55,7 +72,7 @@ impl Grants {
         if covers_everything(app, text) {
             *self.0.lock() = Some(Remembered { token: token.clone(), policies_revision, grant });
         }
-        Ok(())
+        Ok(Checked::Anew)
     }
 
     fn remembers(&self, app: &App, token: &HeaderValue, access: Access) -> bool {

@@ -24,6 +24,7 @@ mod twins;
 mod websocket;
 
 use crate::app::App;
+use crate::listen::HalfOpenGuard;
 use crate::peer::Peer;
 use connection::{hang_up, Patience, Pulse, Stalled, Watched};
 use hyper::server::conn::http1;
@@ -45,8 +46,8 @@ const BUFFER_BYTES: usize = 64 * 1024;
 const REQUEST_TIMEOUT: &[u8] =
     b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
 
-/// Serves one connection until it ends.
-pub async fn serve_connection<Io>(app: Arc<App>, io: Io, peer: Peer)
+/// Serves one connection until it ends. It counts as half-open until a request on it was authorised.
+pub(crate) async fn serve_connection<Io>(app: Arc<App>, io: Io, peer: Peer, half_open: HalfOpenGuard)
 where
     Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -58,7 +59,7 @@ where
     };
     let pulse = Pulse::new();
     let io = TokioIo::new(Watched::new(io, pulse.clone()));
-    let door = Arc::new(Door::new(app.clone(), peer, pulse.clone()));
+    let door = Arc::new(Door::new(app.clone(), peer, pulse.clone(), half_open));
     if let Some(upgrade) = serve_http(&app, io, &door, &pulse, patience).await {
         serve_websocket::<Io>(app, upgrade, &door).await;
     }
@@ -83,6 +84,8 @@ where
     let mut http = http1::Builder::new();
     // The pulse watches over headers; hyper's own timer would be made anew for each request.
     http.header_read_timeout(None).max_header_size(HEAD_BYTES).max_buf_size(BUFFER_BYTES);
+    // Most answers are small: copying one behind its head costs less than a vectored write.
+    http.writev(false);
     let mut connection = http.serve_connection(io, service).with_upgrades();
     let mut stall = pin!(pulse.stall(patience));
     let mut stopping = pin!(app.stopping.cancelled());
@@ -127,5 +130,10 @@ where
     };
     let io = parts.io.into_inner().into_inner();
     let stream = FrameBytes::new(io, &parts.read_buf).await;
-    crate::mqtt::serve(app, stream, door.peer().over_websocket());
+    let half_open = door.take_half_open();
+    let key = half_open.as_ref().map(HalfOpenGuard::key);
+    let task = tokio::spawn(crate::mqtt::task(app, stream, door.peer().over_websocket(), half_open));
+    if let Some(key) = key {
+        key.attach(task.abort_handle());
+    }
 }

@@ -216,6 +216,18 @@ async fn an_idle_connection_is_closed_but_not_a_live_stream() {
 }
 
 #[tokio::test]
+async fn a_connection_is_half_open_until_a_request_is_authorised() {
+    let hub = TestHub::start().await;
+    let half_open = || hub.running.app().doors().half_open;
+    let mut client = hub.connect().await;
+    assert_eq!(client.call("GET /healthz", &[], "").await.status, 200);
+    assert_eq!(half_open(), 1);
+    let token = hub.token("iothubowner");
+    assert_eq!(client.call(&versioned("GET /devices"), &[("Authorization", &token)], "").await.status, 200);
+    assert_eq!(half_open(), 0);
+}
+
+#[tokio::test]
 async fn who_is_refused_before_the_body_is_read_still_reads_why() {
     let hub = TestHub::start().await;
     let mut client = hub.connect().await;
