@@ -90,6 +90,20 @@ impl Open {
     }
 }
 
+/// What is stored under one key.
+pub(crate) struct Entry {
+    pub(crate) kind: Kind,
+    key: fjall::Slice,
+    pub(crate) value: fjall::Slice,
+}
+
+impl Entry {
+    /// The key without its kind.
+    pub(crate) fn name(&self) -> &[u8] {
+        &self.key[1..]
+    }
+}
+
 /// One atomic batch in the making.
 pub(crate) struct Batch(Vec<(fjall::Slice, Option<fjall::Slice>)>);
 
@@ -139,16 +153,13 @@ impl Disk {
         self.start(Some(self.acknowledged_below))
     }
 
-    /// Hands out every entry in key order.
-    pub(crate) fn scan(&self, mut each: impl FnMut(Kind, &[u8], &[u8])) -> Result<(), OpenError> {
-        let Some(open) = &self.open else { return Ok(()) };
-        for entry in open.keyspace.iter() {
-            let (key, value) = entry.into_inner().map_err(|error| self.unreadable(&error))?;
-            if let Some((kind, name)) = split_key(&key) {
-                each(kind, name, &value);
-            }
-        }
-        Ok(())
+    /// Every entry in key order.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = Result<Entry, OpenError>> + '_ {
+        let entries = self.open.iter().flat_map(|open| open.keyspace.iter());
+        entries.filter_map(|entry| match entry.into_inner() {
+            Ok((key, value)) => Some(Ok(Entry { kind: kind_of(&key)?, key, value })),
+            Err(error) => Some(Err(self.unreadable(&error))),
+        })
     }
 
     /// A consistent view of all that is durable now.
@@ -206,7 +217,8 @@ impl Disk {
         self.unreadable_because(&describe(error))
     }
 
-    fn unreadable_because(&self, reason: &str) -> OpenError {
+    /// The database cannot be used, for a reason of ours.
+    pub(crate) fn unreadable_because(&self, reason: &str) -> OpenError {
         OpenError::Engine { path: self.folder.clone(), reason: reason.into() }
     }
 }
@@ -290,10 +302,9 @@ pub(crate) fn key(kind: Kind, name: &[u8]) -> Vec<u8> {
     key
 }
 
-fn split_key(key: &[u8]) -> Option<(Kind, &[u8])> {
-    let (kind, name) = key.split_first()?;
-    let kind = [Kind::Shape, Kind::Setting, Kind::Record].into_iter().find(|known| *known as u8 == *kind)?;
-    Some((kind, name))
+fn kind_of(key: &[u8]) -> Option<Kind> {
+    let kind = key.first()?;
+    [Kind::Shape, Kind::Setting, Kind::Record].into_iter().find(|known| *known as u8 == *kind)
 }
 
 /// fjall's own text says only `FjallError: Io(...)`.

@@ -14,6 +14,7 @@ use crate::OpenError;
 use rustix::fs::{flock, FlockOperation};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 /// The number of the folder format that this version reads and writes.
@@ -34,7 +35,9 @@ impl Folder {
     /// Takes an existing folder, or makes one.
     pub(crate) fn open(path: &Path) -> Result<Folder, OpenError> {
         let io = |what: &'static str| move |source| OpenError::Io { what, path: path.into(), source };
-        std::fs::create_dir_all(path).map_err(io("make the data folder"))?;
+        // It will hold keys: nobody else may look into it.
+        let mut make = std::fs::DirBuilder::new();
+        make.recursive(true).mode(0o700).create(path).map_err(io("make the data folder"))?;
         let format = read_format(path)?;
         if let Some(found) = format.filter(|found| *found > FORMAT) {
             return Err(OpenError::NewerFormat { path: path.into(), found, known: FORMAT });

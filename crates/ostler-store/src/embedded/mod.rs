@@ -16,6 +16,7 @@ mod backup;
 mod disk;
 mod folder;
 mod journal;
+mod load;
 mod model;
 mod names;
 mod queue;
@@ -34,7 +35,7 @@ use crate::{
 };
 use disk::{Disk, Kind};
 use folder::Folder;
-use model::{Loader, Model};
+use model::Model;
 use ostler_core::id::{DeviceId, EntityId};
 use ostler_core::record::{Activity, Record};
 use ostler_core::twin::Reported;
@@ -105,7 +106,7 @@ impl Embedded {
         let disk = Disk::open(&folder.engine(), sizes)?;
         folder.mark()?;
         let shapes = Shapes::default();
-        let (model, last) = load(&disk, &shapes)?;
+        let (model, last) = load::load(&disk, &shapes)?;
         Ok(Embedded::start(model, shapes, Some((folder, disk)), last, options))
     }
 
@@ -354,44 +355,6 @@ impl Options {
     }
 }
 
-/// Fills the memory from the disk; also the highest revision found.
-fn load(disk: &Disk, shapes: &Shapes) -> Result<(Model, Revision), OpenError> {
-    let mut loader = Loader::new();
-    let mut last = 0;
-    let mut broken = None;
-    disk.scan(|kind, name, value| match kind {
-        Kind::Record => match Head::parse(value).map(|head| (head.revision(), head.id_as_bytes() == name)) {
-            Ok((revision, true)) => {
-                last = last.max(revision);
-                loader.add(value.into());
-            }
-            Ok((_, false)) => loader.add_damaged(&text(name), "it is stored under another id".into()),
-            Err(damage) => loader.add_damaged(&text(name), damage.to_string()),
-        },
-        Kind::Setting => match settings::decode(value) {
-            Ok(setting) => {
-                last = last.max(setting.revision);
-                loader.add_setting(&text(name), setting);
-            }
-            Err(damage) => broken = Some((format!("the setting {}", text(name)), damage)),
-        },
-        Kind::Shape => {
-            let number = <[u8; 4]>::try_from(name).map(u32::from_be_bytes).unwrap_or(u32::MAX);
-            if let Err(damage) = shapes.load(number, value) {
-                broken = Some((format!("the shape {number}"), damage));
-            }
-        }
-    })?;
-    if let Some((what, damage)) = broken {
-        return Err(OpenError::Damaged { path: disk.folder().into(), what, reason: damage.to_string() });
-    }
-    let model = loader.build();
-    for (id, reason) in model.damaged() {
-        tracing::error!(id, reason, "a stored record is damaged and will not be served");
-    }
-    Ok((model, last))
-}
-
 /// Every entry of a store without a disk, in key order.
 fn entries(model: &Model, shapes: &Shapes) -> Vec<(Vec<u8>, Vec<u8>)> {
     let mut entries = Vec::new();
@@ -406,8 +369,4 @@ fn entries(model: &Model, shapes: &Shapes) -> Vec<(Vec<u8>, Vec<u8>)> {
         .extend(records.map(|bytes| (disk::key(Kind::Record, Head::trusted(&bytes).id_as_bytes()), bytes)));
     entries.sort();
     entries
-}
-
-fn text(name: &[u8]) -> String {
-    String::from_utf8_lossy(name).into_owned()
 }

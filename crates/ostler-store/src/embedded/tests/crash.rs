@@ -29,10 +29,10 @@ fn is_delete(n: u64) -> bool {
 }
 
 fn operation(entity: &EntityId, n: u64) -> Record {
-    // Some records are large, so that journals rotate and tables are flushed between the kills.
+    // Some records are large, so that journals rotate and files are merged between the kills.
     let mut record = if n % 3 == 0 { rich_record(entity.as_str()) } else { record(entity.as_str()) };
-    if n % 8 == 0 {
-        record.identity.managed_by = Some("x".repeat(20_000).into());
+    if n % 2 == 0 {
+        record.identity.managed_by = Some("x".repeat(24_000).into());
     }
     record.identity.etag = n;
     record

@@ -97,14 +97,9 @@ fn write_raw(folder: &Path, kind: Kind, name: &[u8], value: &[u8]) {
 
 fn read_raw(folder: &Path, kind: Kind, name: &[u8]) -> Vec<u8> {
     let disk = Disk::open(&folder.join("db"), options().sizes()).unwrap();
-    let mut found = Vec::new();
-    disk.scan(|have, at, value| {
-        if (have, at) == (kind, name) {
-            found = value.to_vec();
-        }
-    })
-    .unwrap();
-    found
+    let entries = disk.entries().map(Result::unwrap);
+    let mut found = entries.filter(|entry| (entry.kind, entry.name()) == (kind, name));
+    found.next().unwrap().value.to_vec()
 }
 
 #[test]

@@ -9,6 +9,7 @@ use super::{Embedded, Options};
 use crate::contract::{self, cases, create, load, rich_record};
 use crate::{CommitError, Expect, OpenError, Store, StoreError};
 use std::future::Future;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
@@ -158,6 +159,7 @@ fn folders_that_cannot_be_used_are_refused_with_a_reason() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store");
     drop(open(&path));
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700, "it holds keys");
     std::fs::write(path.join("FORMAT"), "ostler-store 2\n").unwrap();
     assert!(refusal(&path).contains("has format 2, this version knows formats up to 1"));
     std::fs::write(path.join("FORMAT"), "something\n").unwrap();
@@ -168,7 +170,6 @@ fn folders_that_cannot_be_used_are_refused_with_a_reason() {
     assert!(refusal(&documents).contains("not a store of Ostler"));
     assert!(refusal(&documents.join("thesis.txt")).contains("cannot make the data folder"));
     if !rustix::process::geteuid().is_root() {
-        use std::os::unix::fs::PermissionsExt;
         std::fs::set_permissions(&documents, std::fs::Permissions::from_mode(0o500)).unwrap();
         assert!(refusal(&documents.join("store")).contains("this user may not write there"));
     }
