@@ -148,12 +148,25 @@ def suites(options, binary):
 
 
 def closing_lines(name, text):
+    """What the runner itself says at the end, on one line."""
     lines = [line for line in text.splitlines() if line.strip()]
-    return "\n".join(lines[-1:] if name == "python" else lines[-8:])
+    return lines[-1] if name == "python" else ", ".join(line.lstrip("ℹ ") for line in lines[-8:])
+
+
+def missing_tools(options):
+    if sys.version_info < (3, 11):
+        return f"Python 3.11 or later is needed, this is {sys.version.split()[0]}"
+    if options.only != "python" and not (shutil.which("node") and shutil.which("npm")):
+        return "node (20.10 or later) and npm are needed for the Node SDKs; --only python runs the others"
+    if options.only != "python" and not shutil.which("openssl"):
+        return "openssl is needed to make a device certificate for the Node SDKs"
+    return None
 
 
 def main():
     options = arguments()
+    if problem := missing_tools(options):
+        sys.exit(f"conformance: {problem}")
     binary = options.binary.resolve()
     if not os.environ.get("OSTLER_AGAINST_AZURE") and not binary.is_file():
         sys.exit(f"{binary} is not there: cargo build -p ostler")
