@@ -84,8 +84,6 @@ where
     let mut http = http1::Builder::new();
     // The pulse watches over headers; hyper's own timer would be made anew for each request.
     http.header_read_timeout(None).max_header_size(HEAD_BYTES).max_buf_size(BUFFER_BYTES);
-    // Most answers are small: copying one behind its head costs less than a vectored write.
-    http.writev(false);
     let mut connection = http.serve_connection(io, service).with_upgrades();
     let mut stall = pin!(pulse.stall(patience));
     let mut stopping = pin!(app.stopping.cancelled());
