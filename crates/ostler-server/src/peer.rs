@@ -5,7 +5,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 
-use crate::listen::Permit;
+use crate::listen::Place;
 use crate::tls::client_certificate::ClientChain;
 
 /// The way a client came in.
@@ -43,7 +43,7 @@ pub struct Peer {
     address: SocketAddr,
     transport: Transport,
     chain: Option<ClientChain>,
-    _permit: Option<Permit>,
+    place: Option<Place>,
 }
 
 impl Peer {
@@ -51,9 +51,9 @@ impl Peer {
         address: SocketAddr,
         transport: Transport,
         chain: Option<ClientChain>,
-        permit: Option<Permit>,
+        place: Option<Place>,
     ) -> Self {
-        Self { address, transport, chain, _permit: permit }
+        Self { address, transport, chain, place }
     }
 
     /// Where it is.
@@ -80,6 +80,19 @@ impl Peer {
     /// As the hub wants to be told.
     pub fn as_hub_peer(&self) -> ostler_hub::access::Peer {
         ostler_hub::access::Peer { addr: Some(self.address.ip()), transport: self.transport.name() }
+    }
+
+    /// The client has shown that it belongs here; until then its connection may be closed to make
+    /// room for others. May be said again and again.
+    pub fn signed_in(&self) {
+        if let Some(place) = &self.place {
+            place.signed_in();
+        }
+    }
+
+    /// Where the connection sits, if a listener of this server accepted it.
+    pub(crate) fn place(&self) -> Option<Place> {
+        self.place.clone()
     }
 
     /// Lets go of the certificates once sign-in has looked at them.

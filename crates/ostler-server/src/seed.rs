@@ -17,7 +17,7 @@
 //! is there already stays as it is, so a file may be given at every start; only a policy's keys
 //! are set anew, if the file names them.
 //!
-//! Invariant: a file with any fault loads nothing of its devices.
+//! Invariant: a file that cannot be read to its end loads nothing.
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -24,7 +24,7 @@ use tokio_util::task::TaskTracker;
 use crate::app::{App, Authorities};
 use crate::config::{Bind, CertificateSource, Config, Data};
 use crate::files::create_private_folder;
-use crate::listen::{self, Accepted, BindError, Fallback, Gate, HalfOpenGuard};
+use crate::listen::{self, Accepted, BindError, Fallback, Gate};
 use crate::mqtt;
 use crate::ops::Metrics;
 use crate::peer::{Peer, Transport};
@@ -272,33 +272,26 @@ fn open_doors(app: &Arc<App>, doors: listen::Doors, http: &TaskTracker) -> JoinS
 
 /// The handshake has a task of its own, so that its memory goes when it is over.
 async fn mqtt_tls(app: Arc<App>, accepted: Accepted) {
-    let config = app.tls.mqtt();
-    let Some((stream, peer, half_open)) = handshake(&app, config, accepted, Transport::Mqtt).await else {
-        return;
-    };
-    let key = half_open.key();
-    let task = tokio::spawn(mqtt::task(app, stream, peer, Some(half_open)));
-    key.attach(task.abort_handle());
+    if let Some((stream, peer)) = handshake(&app, app.tls.mqtt(), accepted, Transport::Mqtt).await {
+        mqtt::serve(app, stream, peer);
+    }
 }
 
 fn plain_mqtt(app: &Arc<App>, accepted: Accepted) -> AbortHandle {
-    let Accepted { stream, address, half_open, permit } = accepted;
-    let peer = Peer::new(address, Transport::PlainMqtt, None, Some(permit));
-    tokio::spawn(mqtt::task(app.clone(), stream, peer, Some(half_open))).abort_handle()
+    let Accepted { stream, address, place } = accepted;
+    mqtt::serve(app.clone(), stream, Peer::new(address, Transport::PlainMqtt, None, Some(place)))
 }
 
 async fn https(app: Arc<App>, accepted: Accepted) {
-    let config = app.tls.https();
-    let Some((stream, peer, half_open)) = handshake(&app, config, accepted, Transport::Https).await else {
-        return;
-    };
-    rest::serve_connection(app, stream, peer, half_open).await;
+    if let Some((stream, peer)) = handshake(&app, app.tls.https(), accepted, Transport::Https).await {
+        rest::serve_connection(app, stream, peer).await;
+    }
 }
 
 async fn plain_http(app: Arc<App>, accepted: Accepted) {
-    let Accepted { stream, address, half_open, permit } = accepted;
-    let peer = Peer::new(address, Transport::PlainHttp, None, Some(permit));
-    rest::serve_connection(app, stream, peer, half_open).await;
+    let Accepted { stream, address, place } = accepted;
+    let peer = Peer::new(address, Transport::PlainHttp, None, Some(place));
+    rest::serve_connection(app, stream, peer).await;
 }
 
 /// Ends TLS. A client that sends nothing costs no TLS state.
@@ -307,8 +300,8 @@ async fn handshake(
     config: Arc<rustls::ServerConfig>,
     accepted: Accepted,
     transport: Transport,
-) -> Option<(TlsStream<TcpStream>, Peer, HalfOpenGuard)> {
-    let Accepted { stream, address, half_open, permit } = accepted;
+) -> Option<(TlsStream<TcpStream>, Peer)> {
+    let Accepted { stream, address, place } = accepted;
     let shake = async {
         stream.readable().await?;
         Box::pin(TlsAcceptor::from(config).accept(stream)).await
@@ -325,7 +318,7 @@ async fn handshake(
         }
     };
     let chain = ClientChain::from_handshake(stream.get_ref().1.peer_certificates());
-    Some((stream, Peer::new(address, transport, chain, Some(permit)), half_open))
+    Some((stream, Peer::new(address, transport, chain, Some(place))))
 }
 
 async fn renew_certificates(app: Arc<App>) {

@@ -342,7 +342,7 @@ impl<'a> Reader<'a> {
     fn limits(&mut self) -> Limits {
         let second = Duration::from_secs(1);
         Limits {
-            max_connections: none_if_zero(self.number("max-connections", 0, 10_000_000)),
+            max_connections: self.max_connections(),
             max_half_open: self.number("max-half-open", 1, 10_000_000),
             max_half_open_per_source: self.number("max-half-open-per-source", 1, 10_000_000),
             accept_rate: none_if_zero(self.number("accept-rate", 0, 1_000_000)),
@@ -358,6 +358,15 @@ impl<'a> Reader<'a> {
             http_idle_timeout: self.duration("http-idle-timeout", second, DAY),
             http_body_timeout: self.duration("http-body-timeout", second, HOUR),
         }
+    }
+
+    /// Every listener holds one place ready, so a few are not enough.
+    fn max_connections(&mut self) -> Option<usize> {
+        let number = self.number("max-connections", 0, 10_000_000);
+        if (1..16).contains(&number) {
+            self.refuse("max-connections", "must be 0 or at least 16");
+        }
+        none_if_zero(number)
     }
 
     fn refuse(&mut self, name: &'static str, text: &str) {

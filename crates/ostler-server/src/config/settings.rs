@@ -243,6 +243,20 @@ pub fn markdown() -> String {
 mod tests {
     use super::*;
 
+    /// The table in the documentation is this one. `OSTLER_UPDATE_DOCS=1` writes it anew.
+    #[test]
+    fn the_documentation_lists_every_setting() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/configuration.md");
+        let text = std::fs::read_to_string(path).unwrap();
+        let (before, _) = text.split_once("| setting | value |").unwrap_or((&text, ""));
+        let current = format!("{before}{}", markdown());
+        if std::env::var_os("OSTLER_UPDATE_DOCS").is_some() {
+            std::fs::write(path, &current).unwrap();
+        } else {
+            assert!(text == current, "docs/configuration.md is not up to date");
+        }
+    }
+
     #[test]
     fn names_are_unique() {
         let mut names: Vec<_> = SETTINGS.iter().map(|s| s.name).collect();

@@ -9,6 +9,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv6Addr};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,10 +41,11 @@ struct Entry {
     task: Option<AbortHandle>,
 }
 
-/// One half-open connection; dropped when it has signed in or ended.
+/// One half-open connection; it leaves when it has signed in or is dropped.
 pub(crate) struct HalfOpenGuard {
     table: Arc<HalfOpen>,
     number: u64,
+    left: AtomicBool,
 }
 
 /// Whether a new connection may start.
@@ -93,7 +95,7 @@ impl HalfOpen {
         let number = state.next;
         state.next += 1;
         state.entries.insert(number, Entry { source, since: now, task: None });
-        Some(HalfOpenGuard { table: self.clone(), number })
+        Some(HalfOpenGuard { table: self.clone(), number, left: AtomicBool::new(false) })
     }
 
     /// Connections that have not signed in.
@@ -133,33 +135,36 @@ impl State {
 }
 
 impl HalfOpenGuard {
-    /// Number under which [`attach`](Self::attach) finds this connection after the guard moved
-    /// into its task.
-    pub(crate) fn key(&self) -> HalfOpenKey {
-        HalfOpenKey { table: self.table.clone(), number: self.number }
-    }
-}
-
-/// Names a half-open connection without keeping it in the table.
-pub(crate) struct HalfOpenKey {
-    table: Arc<HalfOpen>,
-    number: u64,
-}
-
-impl HalfOpenKey {
-    /// Tells which task to end if this connection must go; without effect once it has left.
+    /// Tells which task has the connection from here on and is to end if it must go; without effect
+    /// once it has left.
     pub(crate) fn attach(&self, task: AbortHandle) {
         if let Some(entry) = self.table.state.lock().entries.get_mut(&self.number) {
             entry.task = Some(task);
         }
     }
+
+    /// The same for its first task, unless that has passed it on already.
+    pub(crate) fn attach_first(&self, task: AbortHandle) {
+        if let Some(entry) = self.table.state.lock().entries.get_mut(&self.number) {
+            entry.task.get_or_insert(task);
+        }
+    }
+
+    /// The connection has signed in and no longer counts. May be called for every request of a
+    /// connection: only the first does anything.
+    pub(crate) fn leave(&self) {
+        if self.left.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        // The entry is dropped outside the lock: its handle may be the last of its task.
+        let entry = self.table.state.lock().leave(self.number);
+        drop(entry);
+    }
 }
 
 impl Drop for HalfOpenGuard {
     fn drop(&mut self) {
-        // The entry is dropped outside the lock: its handle may be the last of its task.
-        let entry = self.table.state.lock().leave(self.number);
-        drop(entry);
+        self.leave();
     }
 }
 
@@ -194,7 +199,7 @@ mod tests {
         let _second = table.enter(source(1), now).unwrap();
         assert!(table.enter(source(1), now).is_none());
         let _other = table.enter(source(2), now).unwrap();
-        drop(first);
+        first.unwrap().leave();
         assert!(table.enter(source(1), now).is_some());
     }
 
@@ -204,8 +209,8 @@ mod tests {
         let start = Instant::now();
         let (old, young) = (idle_task(), idle_task());
         let guards = [table.enter(source(1), start).unwrap(), table.enter(source(2), start).unwrap()];
-        guards[0].key().attach(old.abort_handle());
-        guards[1].key().attach(young.abort_handle());
+        guards[0].attach(old.abort_handle());
+        guards[1].attach(young.abort_handle());
         assert_eq!(table.make_room(start), Room::NotBefore(start + GRACE));
         assert_eq!(table.make_room(start + GRACE), Room::Yes);
         assert!(old.await.unwrap_err().is_cancelled());

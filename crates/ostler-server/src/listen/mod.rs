@@ -13,7 +13,7 @@ mod half_open;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,8 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::bind::{open, Doors};
 pub use self::bind::{BindError, Fallback};
-pub(crate) use self::half_open::HalfOpenGuard;
-use self::half_open::{HalfOpen, Room};
+use self::half_open::{HalfOpen, HalfOpenGuard, Room};
 use crate::config::Limits;
 
 /// Descriptors kept for the store, logs and the listeners themselves.
@@ -40,6 +39,7 @@ const MAX_BACK_OFF: Duration = Duration::from_secs(1);
 pub(crate) struct Gate {
     permits: Arc<Semaphore>,
     max_connections: usize,
+    connections: AtomicUsize,
     half_open: Arc<HalfOpen>,
     accept_rate: Option<u32>,
     counters: Counters,
@@ -56,16 +56,40 @@ pub(crate) struct Counters {
     pub(crate) accept_errors: AtomicU64,
 }
 
-/// The right to one connection; given back when dropped.
+/// A connection's place among those there may be; free again when all clones are gone.
 #[derive(Clone)]
-pub(crate) struct Permit(#[expect(dead_code, reason = "held for its drop")] Arc<OwnedSemaphorePermit>);
+pub(crate) struct Place(Arc<Taken>);
+
+struct Taken {
+    half_open: HalfOpenGuard,
+    gate: Arc<Gate>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Place {
+    /// The client has shown that it belongs here: the place is its own from now on.
+    pub(crate) fn signed_in(&self) {
+        self.0.half_open.leave();
+    }
+
+    /// Tells which task has the connection now and is to end if the place is needed before the
+    /// client has signed in.
+    pub(crate) fn attach(&self, task: AbortHandle) {
+        self.0.half_open.attach(task);
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        self.gate.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 /// A connection just accepted.
 pub(crate) struct Accepted {
     pub(crate) stream: TcpStream,
     pub(crate) address: SocketAddr,
-    pub(crate) half_open: HalfOpenGuard,
-    pub(crate) permit: Permit,
+    pub(crate) place: Place,
 }
 
 impl Gate {
@@ -74,6 +98,7 @@ impl Gate {
         Arc::new(Self {
             permits: Arc::new(Semaphore::new(max_connections.min(Semaphore::MAX_PERMITS))),
             max_connections,
+            connections: AtomicUsize::new(0),
             half_open: HalfOpen::new(limits.max_half_open, limits.max_half_open_per_source),
             accept_rate: limits.accept_rate,
             counters: Counters::default(),
@@ -87,7 +112,7 @@ impl Gate {
 
     /// Connections there are.
     pub(crate) fn connections(&self) -> usize {
-        self.max_connections - self.permits.available_permits().min(self.max_connections)
+        self.connections.load(Ordering::Relaxed)
     }
 
     /// Waits until there is no connection left.
@@ -112,11 +137,11 @@ impl Gate {
     }
 
     /// A permit. While there is none, half-open connections that have had their time make room.
-    async fn permit(&self) -> Permit {
+    async fn permit(&self) -> OwnedSemaphorePermit {
         loop {
             let acquire = self.permits.clone().acquire_owned();
             match tokio::time::timeout(LOOK_AGAIN, acquire).await {
-                Ok(permit) => return Permit(Arc::new(permit.expect("the semaphore is never closed"))),
+                Ok(permit) => return permit.expect("the semaphore is never closed"),
                 Err(_) => self.half_open.evict_stale(Instant::now()),
             }
         }
@@ -165,7 +190,7 @@ where
     }
 }
 
-fn admit<S>(gate: &Gate, stream: TcpStream, address: SocketAddr, permit: Permit, serve: &S)
+fn admit<S>(gate: &Arc<Gate>, stream: TcpStream, address: SocketAddr, permit: OwnedSemaphorePermit, serve: &S)
 where
     S: Fn(Accepted) -> AbortHandle,
 {
@@ -175,12 +200,14 @@ where
         return;
     };
     gate.counters.accepted.fetch_add(1, Ordering::Relaxed);
+    gate.connections.fetch_add(1, Ordering::Relaxed);
+    let place = Place(Arc::new(Taken { half_open, gate: gate.clone(), _permit: permit }));
     // Without it a small answer waits for the acknowledgement of the one before.
     if stream.set_nodelay(true).is_err() {
         return;
     }
-    let key = half_open.key();
-    key.attach(serve(Accepted { stream, address, half_open, permit }));
+    let task = serve(Accepted { stream, address, place: place.clone() });
+    place.0.half_open.attach_first(task);
 }
 
 async fn until<T>(stop: &CancellationToken, work: impl Future<Output = T>) -> Option<T> {
@@ -285,7 +312,7 @@ mod tests {
         let mut second = TcpStream::connect(address).await.unwrap();
         assert_eq!(second.read(&mut [0; 1]).await.unwrap_or(0), 0);
         assert_eq!(gate.counters().refused_source.load(Ordering::Relaxed), 1);
-        drop(held.half_open);
+        held.place.signed_in();
         let _third = TcpStream::connect(address).await.unwrap();
         accepted.recv().await.unwrap();
     }

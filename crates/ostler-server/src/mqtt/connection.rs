@@ -25,7 +25,6 @@ use super::device::{Device, End};
 use super::greeting::{self, Greeting};
 use super::scratch::Scratch;
 use crate::app::App;
-use crate::listen::HalfOpenGuard;
 use crate::peer::Peer;
 use crate::timers::{Alarm, Tick};
 
@@ -59,7 +58,6 @@ enum Phase {
     Refused {
         until: Tick,
         shut: bool,
-        _half_open: Option<HalfOpenGuard>,
     },
     Over,
 }
@@ -81,7 +79,7 @@ enum Read {
 }
 
 impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
-    pub(super) fn new(app: Arc<App>, io: Io, peer: Peer, half_open: Option<HalfOpenGuard>) -> Self {
+    pub(super) fn new(app: Arc<App>, io: Io, peer: Peer) -> Self {
         let alarm = Alarm::new(app.timers.clone());
         let timeout = app.config.limits.connect_timeout;
         let limits = server::Limits {
@@ -89,7 +87,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
             ..server::Limits::default()
         };
         let wire = server::Greeting::new(limits, alarm.now().as_millis());
-        let greeting = Box::new(Greeting { wire, sign_in: None, half_open });
+        let greeting = Box::new(Greeting { wire, sign_in: None });
         Self {
             io,
             app,
@@ -187,6 +185,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
                 let rest = input.to_vec();
                 self.unread = rest;
                 tracing::debug!(device = %session.state().id(), peer = %self.peer, "connected");
+                self.peer.signed_in();
                 self.peer.forget_chain();
                 self.phase = Phase::Device(Device::new(&self.app, wire, session, now));
             }
@@ -201,11 +200,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
     }
 
     fn refuse(&mut self, now: Tick) {
-        let half_open = match &mut self.phase {
-            Phase::Greeting(greeting) => greeting.half_open.take(),
-            _ => None,
-        };
-        self.phase = Phase::Refused { until: now.after(LINGER), shut: false, _half_open: half_open };
+        self.phase = Phase::Refused { until: now.after(LINGER), shut: false };
     }
 
     /// After sign-in.
@@ -223,8 +218,8 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
                 device.handle(&self.app, &mut rest, cx, now, out)?;
                 let used = self.unread.len() - rest.len();
                 self.unread.drain(..used);
-                if self.unread.is_empty() {
-                    self.unread = Vec::new();
+                if self.unread.len() * 4 < self.unread.capacity() {
+                    self.unread.shrink_to_fit();
                 }
                 if used > 0 {
                     continue;
@@ -357,7 +352,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
 
     /// Lets a refused client read the answer: closing while it still sends would destroy it.
     fn say_goodbye(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch, now: Tick) -> Poll<()> {
-        let Phase::Refused { until, shut, .. } = &mut self.phase else { return Poll::Ready(()) };
+        let Phase::Refused { until, shut } = &mut self.phase else { return Poll::Ready(()) };
         let until = *until;
         if !*shut && now < until {
             scratch.out.clear();

@@ -21,7 +21,6 @@ use ostler_wire::topic::DeviceRequest;
 use ostler_wire::username;
 
 use crate::app::App;
-use crate::listen::HalfOpenGuard;
 use crate::peer::Peer;
 
 /// How long a source that failed too often waits for each answer.
@@ -32,8 +31,6 @@ pub(super) struct Greeting {
     pub(super) wire: server::Greeting,
     /// Under way once the CONNECT is complete.
     pub(super) sign_in: Option<SignIn>,
-    /// Dropped with this: then the connection no longer counts as half-open.
-    pub(super) half_open: Option<HalfOpenGuard>,
 }
 
 pub(super) type SignIn = Pin<Box<dyn Future<Output = Result<Session, Refusal>> + Send>>;

@@ -19,14 +19,13 @@ mod telemetry;
 #[cfg(test)]
 mod tests;
 
-use std::future::Future;
 use std::sync::atomic::AtomicU64;
 use std::sync::Arc;
 
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::task::AbortHandle;
 
 use crate::app::App;
-use crate::listen::HalfOpenGuard;
 use crate::peer::Peer;
 use connection::Connection;
 
@@ -43,23 +42,15 @@ pub(crate) struct Counters {
     pub(crate) throttled: AtomicU64,
 }
 
-/// Serves a connection in a task of its own.
-pub fn serve<Io>(app: Arc<App>, io: Io, peer: Peer)
+/// Serves a connection in a task of its own, which is exactly as large as the connection needs.
+pub(crate) fn serve<Io>(app: Arc<App>, io: Io, peer: Peer) -> AbortHandle
 where
     Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    tokio::spawn(task(app, io, peer, None));
-}
-
-/// The task of one connection, to be spawned as it is: its size is the connection's memory.
-pub(crate) fn task<Io>(
-    app: Arc<App>,
-    io: Io,
-    peer: Peer,
-    half_open: Option<HalfOpenGuard>,
-) -> impl Future<Output = ()> + Send
-where
-    Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    Connection::new(app, io, peer, half_open)
+    let place = peer.place();
+    let task = tokio::spawn(Connection::new(app, io, peer)).abort_handle();
+    if let Some(place) = place {
+        place.attach(task.clone());
+    }
+    task
 }

@@ -17,17 +17,6 @@ use ostler_wire::rest::error::ErrorCode;
 use ostler_wire::rest::route::Access;
 use parking_lot::Mutex;
 
-/// How a request came through.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Checked {
-    /// The route is open to anyone.
-    NotAsked,
-    /// By the connection's last token.
-    Remembered,
-    /// By a token judged now.
-    Anew,
-}
-
 /// The grant of a connection's last token: clients send the same one for an hour.
 #[derive(Default)]
 pub(super) struct Grants(Mutex<Option<Remembered>>);
@@ -39,16 +28,10 @@ struct Remembered {
 }
 
 impl Grants {
-    /// Checks that the caller may use a route.
-    pub(super) fn check(
-        &self,
-        app: &App,
-        peer: &Peer,
-        head: &Parts,
-        access: Access,
-    ) -> Result<Checked, Failure> {
+    /// Checks that the caller may use a route. Its connection keeps its place once one was granted.
+    pub(super) fn check(&self, app: &App, peer: &Peer, head: &Parts, access: Access) -> Result<(), Failure> {
         if access == Access::Open {
-            return Ok(Checked::NotAsked);
+            return Ok(());
         }
         let Some(token) = head.headers.get(header::AUTHORIZATION) else {
             let cause =
@@ -57,7 +40,7 @@ impl Grants {
             return Err(Failure::new(ErrorCode::IotHubUnauthorizedAccess, "Authorization header missing"));
         };
         if self.remembers(app, token, access) {
-            return Ok(Checked::Remembered);
+            return Ok(());
         }
         let text = token.to_str().unwrap_or_default();
         // Read before the policies are: if they change meanwhile, the grant is judged again.
@@ -69,10 +52,11 @@ impl Grants {
             let cause = AuthFailure::MissingRight { policy: grant.policy.into(), right: access.describe() };
             return Err(app.hub.refuse_sign_in(&name, peer.as_hub_peer(), cause).into());
         }
+        peer.signed_in();
         if covers_everything(app, text) {
             *self.0.lock() = Some(Remembered { token: token.clone(), policies_revision, grant });
         }
-        Ok(Checked::Anew)
+        Ok(())
     }
 
     fn remembers(&self, app: &App, token: &HeaderValue, access: Access) -> bool {

@@ -24,7 +24,6 @@ mod twins;
 mod websocket;
 
 use crate::app::App;
-use crate::listen::HalfOpenGuard;
 use crate::peer::Peer;
 use connection::{hang_up, Patience, Pulse, Stalled, Watched};
 use hyper::server::conn::http1;
@@ -47,7 +46,7 @@ const REQUEST_TIMEOUT: &[u8] =
     b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
 
 /// Serves one connection until it ends. It counts as half-open until a request on it was authorised.
-pub(crate) async fn serve_connection<Io>(app: Arc<App>, io: Io, peer: Peer, half_open: HalfOpenGuard)
+pub(crate) async fn serve_connection<Io>(app: Arc<App>, io: Io, peer: Peer)
 where
     Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -59,7 +58,7 @@ where
     };
     let pulse = Pulse::new();
     let io = TokioIo::new(Watched::new(io, pulse.clone()));
-    let door = Arc::new(Door::new(app.clone(), peer, pulse.clone(), half_open));
+    let door = Arc::new(Door::new(app.clone(), peer, pulse.clone()));
     if let Some(upgrade) = serve_http(&app, io, &door, &pulse, patience).await {
         serve_websocket::<Io>(app, upgrade, &door).await;
     }
@@ -128,10 +127,5 @@ where
     };
     let io = parts.io.into_inner().into_inner();
     let stream = FrameBytes::new(io, &parts.read_buf).await;
-    let half_open = door.take_half_open();
-    let key = half_open.as_ref().map(HalfOpenGuard::key);
-    let task = tokio::spawn(crate::mqtt::task(app, stream, door.peer().over_websocket(), half_open));
-    if let Some(key) = key {
-        key.attach(task.abort_handle());
-    }
+    crate::mqtt::serve(app, stream, door.peer().over_websocket());
 }

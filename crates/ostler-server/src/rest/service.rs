@@ -6,14 +6,13 @@
 //! Invariant: nothing of a call runs before its caller is known to have the right to it.
 
 use super::answer::{empty, tracking, Answer, Failure};
-use super::authorise::{Checked, Grants};
+use super::authorise::Grants;
 use super::body::{self, BodyError};
 use super::connection::Pulse;
 use super::websocket::{Handshake, Refusal};
 use super::{extension, pages, registry, twins};
 use crate::app::App;
 use crate::config::Compat;
-use crate::listen::HalfOpenGuard;
 use crate::peer::Peer;
 use bytes::Bytes;
 use http::request::Parts;
@@ -45,7 +44,6 @@ pub(super) struct Door {
     peer: Peer,
     pulse: Arc<Pulse>,
     grants: Grants,
-    half_open: Mutex<Option<HalfOpenGuard>>,
     upgrade: Mutex<Option<OnUpgrade>>,
 }
 
@@ -64,9 +62,8 @@ impl Context<'_> {
 }
 
 impl Door {
-    pub(super) fn new(app: Arc<App>, peer: Peer, pulse: Arc<Pulse>, half_open: HalfOpenGuard) -> Door {
-        let half_open = Mutex::new(Some(half_open));
-        Door { app, peer, pulse, grants: Grants::default(), half_open, upgrade: Mutex::new(None) }
+    pub(super) fn new(app: Arc<App>, peer: Peer, pulse: Arc<Pulse>) -> Door {
+        Door { app, peer, pulse, grants: Grants::default(), upgrade: Mutex::new(None) }
     }
 
     pub(super) fn peer(&self) -> &Peer {
@@ -76,11 +73,6 @@ impl Door {
     /// The upgrade that was agreed to, if one was.
     pub(super) fn take_upgrade(&self) -> Option<OnUpgrade> {
         self.upgrade.lock().take()
-    }
-
-    /// The place among the half-open connections, if this one has not signed in.
-    pub(super) fn take_half_open(&self) -> Option<HalfOpenGuard> {
-        self.half_open.lock().take()
     }
 
     /// Answers a request.
@@ -139,9 +131,7 @@ impl Door {
         if endpoint.surface == Surface::Extension && self.app.config.compat == Compat::Strict {
             return Err(unknown_path());
         }
-        if self.grants.check(&self.app, &self.peer, head, endpoint.access)? == Checked::Anew {
-            drop(self.take_half_open());
-        }
+        self.grants.check(&self.app, &self.peer, head, endpoint.access)?;
         if endpoint.surface == Surface::Azure {
             check_api_version(Query::new(head.uri.query()))
                 .map_err(|error| Failure::new(ErrorCode::InvalidProtocolVersion, error.to_string()))?;

@@ -1,6 +1,7 @@
 //! Who gets in, and what the others are told (device §1, §2.4).
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -154,4 +155,31 @@ async fn by_a_certificate_of_a_registered_authority() {
     let io = hub.tls(Some((vec![other], private(&other_key)))).await;
     let refused = Client::connect(io, &hello).await.map(drop);
     assert_eq!(refused, Err(NotIn::Refused(Refusal::NotAuthorized)), "the name is another device's");
+}
+
+#[tokio::test]
+async fn by_a_self_signed_certificate_of_version_1() {
+    // One SDK's own tests present such a certificate, which webpki does not read.
+    const PEM: &[u8] = include_bytes!("data/x509-v1.pem");
+    const THUMBPRINT: &str = "BB:EC:04:E1:7B:C5:29:C1:1A:44:D9:64:2B:BC:14:D5:AD:12:1C:25";
+    let hub = TestHub::start().await;
+    let body = format!(
+        r#"{{"deviceId": "old-pump", "authentication": {{"type": "selfSigned",
+            "x509Thumbprint": {{"primaryThumbprint": "{}"}}}}}}"#,
+        THUMBPRINT.replace(':', "")
+    );
+    let id = TestHub::id("old-pump");
+    let identity = ostler_wire::rest::identity::read_identity(&id, body.as_bytes()).unwrap();
+    let action = ostler_hub::registry::Action::Create;
+    let operation = ostler_hub::registry::Operation { id, action, identity, twin: Default::default() };
+    hub.hub().apply(operation).await.unwrap();
+    let hello = Hello { password: None, ..Hello::new("old-pump") };
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        let chain = vec![CertificateDer::from_pem_slice(PEM).unwrap()];
+        let io = hub.tls_with(Some((chain, PrivateKeyDer::from_pem_slice(PEM).unwrap())), &[version]).await;
+        Client::connect(io, &hello).await.unwrap();
+    }
+    let io = hub.tls(None).await;
+    let refused = Client::connect(io, &hello).await.map(drop);
+    assert_eq!(refused, Err(NotIn::Refused(Refusal::NotAuthorized)), "without the certificate");
 }
