@@ -5,7 +5,7 @@
 //!
 //! Must not know: who may change what, how a twin is stored, which notification follows.
 //!
-//! Invariant: a stored section obeys every rule of [`check`]; it holds no `null`.
+//! Invariant: a stored section obeys every rule of `check`; it holds no `null`.
 //!
 //! Invariant: a section's version grows by one with each accepted change of it.
 

@@ -5,7 +5,7 @@
 //!                                              hub inbox ─▶ news ───▶ wire session ─▶ bytes
 //! ```
 //!
-//! One task owns one connection and everything about it; see [`connection`].
+//! One task owns one connection and everything about it; see `connection`.
 //!
 //! It must not know twins, tokens or the store: topics are `ostler-wire`'s, what they do is the
 //! hub's.

@@ -1,7 +1,7 @@
 //! The REST door: HTTP/1.1 connections, requests and answers as the service's clients know them.
 //!
 //! A request is routed, authorised, taken apart, handed to one function of the hub, and the result written down
-//! ([`service`]). Routes, codes and shapes are `ostler-wire`'s; what they do is the hub's.
+//! (`service`). Routes, codes and shapes are `ostler-wire`'s; what they do is the hub's.
 //!
 //! Must not know merge rules, the store's engine or MQTT; a WebSocket connection is handed on as a byte stream.
 //!
