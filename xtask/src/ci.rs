@@ -196,7 +196,10 @@ fn tests(selection: &[&str]) -> Result<Vec<String>> {
     // Insta would otherwise write a new snapshot beside a failing one, also on a build machine.
     if nextest() {
         let mut command = cargo();
-        return tool(command.args(["nextest", "run"]).args(selection).env("INSTA_UPDATE", "no"), "Summary [");
+        return tool(
+            command.args(["nextest", "run", "--no-fail-fast"]).args(selection).env("INSTA_UPDATE", "no"),
+            "Summary [",
+        );
     }
     let mut command = cargo();
     let lines = tool(

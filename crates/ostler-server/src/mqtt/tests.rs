@@ -117,8 +117,10 @@ async fn any_packet_shows_life() {
 async fn the_connection_ends_with_its_token() {
     let running = start().await;
     let mut client = connect(&running, 0, 120).await;
-    // Tokens count for the clock skew beyond their end, which is a whole second (device §1.4).
-    check(closes_after(&mut client).await, Duration::from_secs(120 + 300 - 1));
+    // Tokens count for the clock skew beyond their end (device §1.4). They end by the machine's clock,
+    // which goes on while time is paused here: a busy machine takes seconds off what is left.
+    let (took, end) = (closes_after(&mut client).await, Duration::from_secs(120 + 300));
+    assert!(took > end - Duration::from_secs(60) && took <= end + SLACK, "{took:?}, not {end:?}");
 }
 
 #[tokio::test(start_paused = true)]

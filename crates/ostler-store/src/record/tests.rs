@@ -106,18 +106,6 @@ fn format_1_stays_readable() {
     assert_eq!(to_hex(&stored(&expected, &shapes)), to_hex(&record));
 }
 
-#[test]
-#[ignore = "prints the golden bytes; only for a new format number"]
-fn print_golden() {
-    let mut record = rich_record("device-1/module-1");
-    record.revision = 77;
-    let shapes = Shapes::default();
-    eprintln!("{}", to_hex(&stored(&record, &shapes)));
-    for (_, bytes) in shapes.entries() {
-        eprintln!("{}", to_hex(&bytes));
-    }
-}
-
 fn to_hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
