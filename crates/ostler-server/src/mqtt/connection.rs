@@ -243,9 +243,11 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
         Ok(if more && self.unsent.is_empty() { Turn::Again } else { Turn::Wait })
     }
 
-    /// Whether the client is listened to at the moment.
+    /// Whether the client is listened to at the moment. TLS and WebSocket hold output of their own, so
+    /// an empty `unsent` alone does not mean that the client has taken everything.
     fn reads(&self) -> bool {
-        self.unsent.is_empty() && matches!(&self.phase, Phase::Device(device) if device.can_read())
+        let taken = self.unsent.is_empty() && self.blocked_since == Tick::NEVER;
+        taken && matches!(&self.phase, Phase::Device(device) if device.can_read())
     }
 
     /// Reads once. Packets that are whole are handled where they lie; only the rest is kept.
@@ -409,7 +411,15 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
         match std::mem::replace(&mut self.phase, Phase::Over) {
             Phase::Device(device) => {
                 let (reason, detail) = (end.reason.name(), &end.detail);
-                tracing::debug!(device = %device.id(), peer = %self.peer, reason, detail, "disconnected");
+                match end.reason {
+                    // What the operator of the device, or of the hub, has to put right.
+                    EndReason::Protocol | EndReason::SlowConsumer | EndReason::Failed => {
+                        tracing::info!(device = %device.id(), peer = %self.peer, reason, detail, "disconnected");
+                    }
+                    _ => {
+                        tracing::debug!(device = %device.id(), peer = %self.peer, reason, detail, "disconnected")
+                    }
+                }
                 device.leave(&self.app, end.reason);
             }
             _ => tracing::debug!(peer = %self.peer, detail = end.detail, "closed before sign-in"),
