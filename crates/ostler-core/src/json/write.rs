@@ -5,8 +5,21 @@ use crate::time::Timestamp;
 
 /// Appends a string with its quotes.
 pub fn write_string(text: &str, out: &mut Vec<u8>) {
-    out.push(b'"');
     let bytes = text.as_bytes();
+    out.reserve(bytes.len() + 2);
+    out.push(b'"');
+    // Nearly every string needs no escape. Looking at all of it without a branch per byte is what
+    // the compiler can do many bytes at a time.
+    let escapes = bytes.iter().fold(false, |any, byte| any | matches!(byte, 0..=0x1f | b'"' | b'\\'));
+    if escapes {
+        write_escaped(bytes, out);
+    } else {
+        out.extend_from_slice(bytes);
+    }
+    out.push(b'"');
+}
+
+fn write_escaped(bytes: &[u8], out: &mut Vec<u8>) {
     let mut run = 0;
     for (at, byte) in bytes.iter().enumerate() {
         let escape: &[u8] = match byte {
@@ -31,7 +44,6 @@ pub fn write_string(text: &str, out: &mut Vec<u8>) {
         run = at + 1;
     }
     out.extend_from_slice(&bytes[run..]);
-    out.push(b'"');
 }
 
 /// Appends an integer's shortest decimal form.
