@@ -309,11 +309,11 @@ fn service() -> Vec<Scenario> {
     ]
 }
 
-/// How many connections one process can hold here, less what it needs itself.
+/// How many connections one process can hold here, less what the hub keeps for its files.
 fn descriptors() -> u64 {
     let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
     let hard = limits
         .lines()
         .find_map(|line| line.strip_prefix("Max open files")?.split_whitespace().nth(1)?.parse::<u64>().ok());
-    hard.unwrap_or(20_000).saturating_sub(300)
+    hard.unwrap_or(20_000).saturating_sub(1_200)
 }
