@@ -11,6 +11,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Unit;
 use std::fmt;
+use std::time::UNIX_EPOCH;
 
 /// Name, help and value of a metric.
 type Row = (&'static str, &'static str, u64);
@@ -24,6 +25,7 @@ pub(super) struct Snapshot {
     bytes_held: u64,
     sync_micros: u64,
     uptime_secs: u64,
+    certificate_ends_secs: u64,
 }
 
 impl Snapshot {
@@ -42,6 +44,12 @@ impl Snapshot {
             bytes_held: store.memory_bytes,
             sync_micros: store.sync_micros,
             uptime_secs: app.started.elapsed().as_secs(),
+            certificate_ends_secs: app
+                .tls
+                .not_after()
+                .duration_since(UNIX_EPOCH)
+                .unwrap_or_default()
+                .as_secs(),
         }
     }
 }
@@ -116,6 +124,9 @@ impl Collector for Snapshot {
         #[allow(clippy::cast_precision_loss, reason = "microseconds of syncs stay far below 2^53")]
         let sync = ConstCounter::new(self.sync_micros as f64 / 1e6);
         write(encoder, "store_sync", "Time the store spent in syncs", Some(&Unit::Seconds), &sync)?;
+        let ends = gauge(self.certificate_ends_secs);
+        let help = "When the server's certificate ends, since 1970";
+        write(encoder, "tls_certificate_expiry", help, Some(&Unit::Seconds), &ends)?;
         write(encoder, "uptime", "Time since the start", Some(&Unit::Seconds), &gauge(self.uptime_secs))
     }
 }

@@ -12,4 +12,5 @@
 mod crash;
 mod faults;
 mod hostile;
+mod operations;
 mod support;
