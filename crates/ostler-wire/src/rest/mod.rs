@@ -10,10 +10,12 @@ pub mod extension;
 mod fields;
 pub mod identity;
 pub mod method;
+pub mod page;
 pub mod query;
 pub mod route;
 #[cfg(test)]
 mod testing;
 pub mod twin;
+pub mod twin_query;
 
 pub use fields::InvalidBody;
