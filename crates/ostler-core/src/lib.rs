@@ -8,6 +8,7 @@
 //! Invariant: no function here awaits, locks, reads a clock, draws a random number or logs.
 
 pub mod auth;
+pub mod configuration;
 pub mod id;
 pub mod identity;
 pub mod json;

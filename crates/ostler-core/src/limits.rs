@@ -51,5 +51,16 @@ pub const POLICIES: usize = 16;
 /// CA certificates registered for device certificates (device §1.5).
 pub const CERTIFICATE_AUTHORITIES: usize = 25;
 
+/// Automatic configurations of one hub (service §11.4).
+pub const CONFIGURATIONS: usize = 100;
+/// Bytes of a configuration's id (service §11.2).
+pub const CONFIGURATION_ID_BYTES: usize = 128;
+/// Custom metrics of one configuration (service §11.2).
+pub const CONFIGURATION_METRICS: usize = 5;
+/// Labels of one configuration.
+pub const CONFIGURATION_LABELS: usize = 64;
+/// Twin paths that one configuration's content may set, all modules together.
+pub const CONFIGURATION_PATHS: usize = 256;
+
 /// Levels of nesting accepted in any JSON document from outside.
 pub const JSON_DEPTH: usize = 64;

@@ -2,6 +2,7 @@
 //!
 //! Must not know: how it is encoded or where it lies.
 
+use crate::configuration::Assignment;
 use crate::id::EntityId;
 use crate::identity::Identity;
 use crate::time::Timestamp;
@@ -20,6 +21,8 @@ pub struct Record {
     pub activity: Activity,
     /// The subscriptions that outlive a connection.
     pub subscriptions: Subscriptions,
+    /// The automatic configurations that target it, by id; empty for most (service §11.4).
+    pub configurations: Vec<Assignment>,
     /// The twin.
     pub twin: Twin,
 }
@@ -33,6 +36,7 @@ impl Record {
             identity,
             activity: Activity::default(),
             subscriptions: Subscriptions::default(),
+            configurations: Vec::new(),
             twin: Twin::default(),
         }
     }

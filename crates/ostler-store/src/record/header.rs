@@ -3,7 +3,7 @@
 //! ```text
 //!  byte  size  field
 //!     0     1  format, 1
-//!     1     1  flags: bit 0 a module, bit 1 disabled
+//!     1     1  flags: bit 0 a module, bit 1 disabled, bit 2 the body has configurations
 //!     2     1  bytes of the device id
 //!     3     1  bytes of the module id, 0 for a device
 //!     4     4  CRC-32 of everything from byte 8 on and of bytes 0 to 3
@@ -31,6 +31,7 @@ pub(crate) const FIXED: usize = 32;
 
 const MODULE: u8 = 1;
 const DISABLED: u8 = 2;
+const CONFIGURED: u8 = 4;
 
 /// Why bytes are not a record.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -54,6 +55,7 @@ pub(crate) struct NewHead<'a> {
     pub(crate) device: &'a str,
     pub(crate) module: Option<&'a str>,
     pub(crate) enabled: bool,
+    pub(crate) configured: bool,
     pub(crate) activity: Activity,
 }
 
@@ -104,6 +106,11 @@ impl<'a> Head<'a> {
         self.0[1] & DISABLED == 0
     }
 
+    /// Whether the body has configurations.
+    pub(crate) fn is_configured(self) -> bool {
+        self.0[1] & CONFIGURED != 0
+    }
+
     pub(crate) fn revision(self) -> Revision {
         u64::from_le_bytes(eight(self.0, 8))
     }
@@ -131,6 +138,9 @@ pub(crate) fn start(head: &NewHead<'_>, out: &mut Vec<u8>) {
     }
     if !head.enabled {
         flags |= DISABLED;
+    }
+    if head.configured {
+        flags |= CONFIGURED;
     }
     out.extend_from_slice(&[FORMAT, flags, length(head.device), length(module)]);
     out.extend_from_slice(&[0; FIXED - 4]);
@@ -190,7 +200,13 @@ mod tests {
 
     fn record() -> Vec<u8> {
         let mut bytes = Vec::new();
-        let head = NewHead { device: "press-1", module: Some("eye"), enabled: false, activity: activity(5) };
+        let head = NewHead {
+            device: "press-1",
+            module: Some("eye"),
+            enabled: false,
+            configured: true,
+            activity: activity(5),
+        };
         start(&head, &mut bytes);
         bytes.extend_from_slice(b"body");
         seal(&mut bytes, 7);
@@ -203,6 +219,7 @@ mod tests {
         set_activity(&mut bytes, activity(9));
         let head = Head::parse(&bytes).unwrap();
         assert_eq!((head.id(), head.is_module(), head.is_enabled()), ("press-1/eye", true, false));
+        assert!(head.is_configured());
         assert_eq!((head.revision(), head.activity(), head.body()), (7, activity(9), &b"body"[..]));
     }
 

@@ -6,10 +6,11 @@
 //!            twin version     varint
 //!            twin etag        varint
 //!            model id         varint 0 for none, else length + 1, then the text
-//!            lengths          varints: bytes of identity, tags, desired
+//!            lengths          varints: bytes of identity, tags, desired; if flagged, of configurations
 //!            identity         see `identity`
 //!            tags             see `section`
 //!            desired          see `section`
+//!            configurations   see `configurations`; only if flagged
 //!            reported         see `section`, up to the end
 //! ```
 //!
@@ -21,6 +22,7 @@
 //! Invariant: `decode(encode(record)) == record`, numbers by text and keys in order.
 //! Invariant: whatever the bytes, decoding ends in a record or a [`Damage`], never in a panic.
 
+mod configurations;
 pub(crate) mod header;
 mod identity;
 mod section;
@@ -40,11 +42,17 @@ use varint::Reader;
 
 /// The stored form, but for revision and checksum: [`header::seal`] adds them.
 pub(crate) fn encode(record: &Record, shapes: &Shapes) -> Vec<u8> {
-    let Record { id, revision: _, identity, activity, subscriptions, twin } = record;
+    let Record { id, revision: _, identity, activity, subscriptions, configurations, twin } = record;
     let mut out = Vec::with_capacity(512);
     let enabled = identity.status == Status::Enabled;
     header::start(
-        &NewHead { device: id.device(), module: id.module(), enabled, activity: *activity },
+        &NewHead {
+            device: id.device(),
+            module: id.module(),
+            enabled,
+            configured: !configurations.is_empty(),
+            activity: *activity,
+        },
         &mut out,
     );
     out.extend_from_slice(&subscriptions.bits().to_le_bytes());
@@ -59,6 +67,11 @@ pub(crate) fn encode(record: &Record, shapes: &Shapes) -> Vec<u8> {
         section::write(part, shapes, &mut parts);
         varint::write((parts.len() - before) as u64, &mut out);
     }
+    if !configurations.is_empty() {
+        let before = parts.len();
+        configurations::write(configurations, &mut parts);
+        varint::write((parts.len() - before) as u64, &mut out);
+    }
     out.extend_from_slice(&parts);
     section::write(&twin.reported, shapes, &mut out);
     out
@@ -67,7 +80,7 @@ pub(crate) fn encode(record: &Record, shapes: &Shapes) -> Vec<u8> {
 /// The record that checked bytes hold.
 pub(crate) fn decode(bytes: &[u8], shapes: &Known) -> Result<Record, Damage> {
     let head = Head::trusted(bytes);
-    let body = Body::read(head.body())?;
+    let body = Body::read(head)?;
     let status = if head.is_enabled() { Status::Enabled } else { Status::Disabled };
     Ok(Record {
         id: EntityId::parse(head.id()).map_err(|_| Damage::Malformed("the id breaks the rules of ids"))?,
@@ -75,6 +88,7 @@ pub(crate) fn decode(bytes: &[u8], shapes: &Known) -> Result<Record, Damage> {
         identity: identity::read(body.identity, status)?,
         activity: head.activity(),
         subscriptions: body.subscriptions,
+        configurations: configurations::read(body.configurations)?,
         twin: Twin {
             version: body.twin_version,
             etag: body.twin_etag,
@@ -88,7 +102,7 @@ pub(crate) fn decode(bytes: &[u8], shapes: &Known) -> Result<Record, Damage> {
 
 /// The part of a record that a report changes.
 pub(crate) fn decode_reported(bytes: &[u8], shapes: &Known) -> Result<Reported, Damage> {
-    let body = Body::read(Head::trusted(bytes).body())?;
+    let body = Body::read(Head::trusted(bytes))?;
     Ok(Reported { twin_version: body.twin_version, section: section::read(body.reported, shapes)? })
 }
 
@@ -107,7 +121,7 @@ impl EncodedReported {
 
     /// The record in `bytes` with this in place of its reported part, as [`encode`] would give it.
     pub(crate) fn replace_in(&self, bytes: &[u8]) -> Result<Vec<u8>, Damage> {
-        let body = Body::read(Head::trusted(bytes).body())?;
+        let body = Body::read(Head::trusted(bytes))?;
         let before_version = bytes.len() - body.from_twin_version.len();
         let kept = body.from_twin_etag.len() - body.reported.len();
         let mut out = Vec::with_capacity(bytes.len() + self.section.len());
@@ -130,12 +144,14 @@ struct Body<'a> {
     identity: &'a [u8],
     tags: &'a [u8],
     desired: &'a [u8],
+    /// Empty when there are none.
+    configurations: &'a [u8],
     reported: &'a [u8],
 }
 
 impl<'a> Body<'a> {
-    fn read(body: &'a [u8]) -> Result<Body<'a>, Damage> {
-        let mut reader = Reader(body);
+    fn read(head: Head<'a>) -> Result<Body<'a>, Damage> {
+        let mut reader = Reader(head.body());
         let mut bits = [0; 2];
         bits.copy_from_slice(reader.bytes(2)?);
         let from_twin_version = reader.0;
@@ -144,6 +160,7 @@ impl<'a> Body<'a> {
         let twin_etag = reader.number()?;
         let model_id = read_optional(&mut reader)?;
         let lengths = [reader.length()?, reader.length()?, reader.length()?];
+        let configurations = if head.is_configured() { reader.length()? } else { 0 };
         Ok(Body {
             subscriptions: Subscriptions::from_bits(u16::from_le_bytes(bits)),
             from_twin_version,
@@ -154,6 +171,7 @@ impl<'a> Body<'a> {
             identity: reader.bytes(lengths[0])?,
             tags: reader.bytes(lengths[1])?,
             desired: reader.bytes(lengths[2])?,
+            configurations: reader.bytes(configurations)?,
             reported: reader.0,
         })
     }

@@ -5,6 +5,7 @@ use super::header::{self, Head};
 use super::shapes::Shapes;
 use super::{decode, decode_reported, encode, EncodedReported};
 use crate::contract::{at, record, rich_record};
+use ostler_core::configuration::{Applied, Assignment, ConfigurationId, State};
 use ostler_core::id::EntityId;
 use ostler_core::identity::{Authentication, Identity, Status, SymmetricKey, Thumbprint};
 use ostler_core::json::{Key, Number, Object, Value};
@@ -209,6 +210,15 @@ fn identities() -> impl Strategy<Value = Identity> {
     )
 }
 
+fn assignments() -> impl Strategy<Value = Vec<Assignment>> {
+    let paths = vec(vec(keys(), 1..4).prop_map(Into::into), 0..3);
+    let state =
+        prop_oneof![Just(State::Targeted), paths.prop_map(|paths| State::Applied(Applied { paths })),];
+    let assignment = ("[a-z0-9+%_*!'-]{1,128}", state)
+        .prop_map(|(id, state)| Assignment { id: ConfigurationId::new(&id).unwrap(), state });
+    prop_oneof![Just(Vec::new()), vec(assignment, 0..4)]
+}
+
 fn records() -> impl Strategy<Value = Record> {
     let id = "[a-zA-Z0-9:.+%_#*?!(),=@;$'-]{1,128}(/[a-z]{1,128})?";
     let twin = (any::<u64>(), any::<u64>(), option::of(texts()), sections(), sections(), sections());
@@ -220,8 +230,8 @@ fn records() -> impl Strategy<Value = Record> {
         desired,
         reported,
     });
-    (id, any::<u64>(), identities(), any::<[i64; 2]>(), any::<u16>(), twin).prop_map(
-        |(id, revision, identity, times, subscriptions, twin)| Record {
+    (id, any::<u64>(), identities(), any::<[i64; 2]>(), any::<u16>(), assignments(), twin).prop_map(
+        |(id, revision, identity, times, subscriptions, configurations, twin)| Record {
             id: EntityId::parse(&id).unwrap(),
             revision,
             identity,
@@ -230,6 +240,7 @@ fn records() -> impl Strategy<Value = Record> {
                 last_activity: Timestamp::from_ticks(times[1]),
             },
             subscriptions: Subscriptions::from_bits(subscriptions),
+            configurations,
             twin,
         },
     )

@@ -36,6 +36,7 @@ pub fn write_twin(record: &Record, connection: ConnectionState, out: &mut Vec<u8
     if module.is_none() {
         write_edge(record, &mut object);
     }
+    write_configurations(record, &mut object);
     if !twin.tags.members.is_empty() {
         twin.tags.write_for_service(SectionKind::Tags, object.key("tags"));
     }
@@ -44,6 +45,20 @@ pub fn write_twin(record: &Record, connection: ConnectionState, out: &mut Vec<u8
     twin.reported.write_for_service(SectionKind::Reported, properties.key("reported"));
     properties.end();
     object.end();
+}
+
+/// The configurations that target the twin, left out when there are none (service §8.1).
+fn write_configurations(record: &Record, object: &mut ObjectWriter<'_>) {
+    if record.configurations.is_empty() {
+        return;
+    }
+    let mut configurations = object.object("configurations");
+    for assignment in &record.configurations {
+        let mut one = configurations.object(assignment.id.as_str());
+        one.string("status", assignment.state.name());
+        one.end();
+    }
+    configurations.end();
 }
 
 /// Reads the body of a PATCH.
@@ -98,6 +113,7 @@ mod tests {
     use super::*;
     use crate::rest::error::ErrorCode;
     use crate::rest::testing::{record, NOW};
+    use ostler_core::configuration::{Applied, Assignment, ConfigurationId, State};
 
     fn written(record: &Record) -> String {
         let mut out = Vec::new();
@@ -118,6 +134,19 @@ mod tests {
         record.twin = record.twin.report(&Object::parse(br#"{"t":{"x":1.0e3}}"#).unwrap(), NOW).unwrap();
         record.twin.model_id = Some("dtmi:ex:T;1".into());
         insta::assert_snapshot!(written(&record), @r#"{"deviceId":"dev-1","moduleId":"mod","modelId":"dtmi:ex:T;1","etag":"AAAAAAAAAAI=","deviceEtag":"OA==","version":4,"status":"enabled","statusReason":null,"statusUpdateTime":"0001-01-01T00:00:00Z","connectionState":"Disconnected","lastActivityTime":"0001-01-01T00:00:00Z","cloudToDeviceMessageCount":0,"authenticationType":"sas","x509Thumbprint":{"primaryThumbprint":null,"secondaryThumbprint":null},"tags":{"site":"A"},"properties":{"desired":{"interval":30.0,"on":{"a":[1,"x"]},"$metadata":{"$lastUpdated":"2024-05-01T10:00:00.0000000Z","$lastUpdatedVersion":2,"interval":{"$lastUpdated":"2024-05-01T10:00:00.0000000Z","$lastUpdatedVersion":2},"on":{"$lastUpdated":"2024-05-01T10:00:00.0000000Z","$lastUpdatedVersion":2,"a":{"$lastUpdated":"2024-05-01T10:00:00.0000000Z","$lastUpdatedVersion":2}}},"$version":2},"reported":{"t":{"x":1.0e3},"$metadata":{"$lastUpdated":"2024-05-01T10:00:00.0000000Z","t":{"$lastUpdated":"2024-05-01T10:00:00.0000000Z","x":{"$lastUpdated":"2024-05-01T10:00:00.0000000Z"}}},"$version":2}}}"#);
+    }
+
+    #[test]
+    fn the_configurations_of_a_twin_are_shown_with_their_status() {
+        let mut record = record("dev-1", "{}");
+        let assignment = |id, state| Assignment { id: ConfigurationId::new(id).unwrap(), state };
+        record.configurations = vec![
+            assignment("cfg-1", State::Applied(Applied { paths: vec![["fan".into()].into()] })),
+            assignment("cfg-2", State::Targeted),
+        ];
+        let shown =
+            r#""configurations":{"cfg-1":{"status":"Applied"},"cfg-2":{"status":"Targeted"}},"properties""#;
+        assert!(written(&record).contains(shown), "{}", written(&record));
     }
 
     #[test]
