@@ -5,7 +5,9 @@
 //!
 //! Must not know: any engine.
 
-use crate::{BoxFuture, Change, CommitError, Counts, Expect, Revision, Store, StoreError};
+use crate::{
+    BoxFuture, Change, CommitError, Counts, Expect, Revision, Shelf, Store, StoreError, DOCUMENT_KEY_BYTES,
+};
 use futures_util::future::{join_all, FutureExt};
 use ostler_core::id::{DeviceId, EntityId, ModuleId};
 use ostler_core::identity::{FreshSecrets, Identity, IdentitySpec, Status};
@@ -39,6 +41,8 @@ cases!(
     counts_follow_every_change,
     activity_moves_forward_and_changes_no_revision,
     settings_are_guarded_like_records,
+    documents_are_kept_in_order_and_guarded_when_asked,
+    changes_together_stand_or_fall_together,
     concurrent_writers_lose_nothing,
     an_abandoned_commit_is_made_all_the_same,
     a_closed_store_refuses_changes,
@@ -340,6 +344,83 @@ async fn settings_are_guarded_like_records(store: Arc<dyn Store>) {
     assert_eq!((setting.value, setting.revision), (b"two".to_vec(), second));
     store.put_setting("empty", Vec::new(), Expect::Absent).await.expect("new");
     assert_eq!(read("empty").await.expect("it exists").value, b"");
+}
+
+/// Writes a document.
+pub fn put_document(shelf: Shelf, key: &str, value: &str, expect: Option<Expect>) -> Change {
+    Change::PutDocument { shelf, key: key.into(), value: value.into(), expect }
+}
+
+async fn document(store: &dyn Store, shelf: Shelf, key: &str) -> Option<(String, Revision)> {
+    let document = store.document(shelf, key).await.expect("the document is readable")?;
+    Some((String::from_utf8(document.value).expect("tests write text"), document.revision))
+}
+
+async fn keys(store: &dyn Store, prefix: &str, after: Option<&str>, limit: usize) -> Vec<String> {
+    let page = store.documents(Shelf::DeviceJobs, prefix, after, limit).await.expect("they are readable");
+    page.into_iter().map(|(key, _)| key.into()).collect()
+}
+
+async fn documents_are_kept_in_order_and_guarded_when_asked(store: Arc<dyn Store>) {
+    let put = |key: &str, value: &str| put_document(Shelf::DeviceJobs, key, value, None);
+    assert_eq!(document(&*store, Shelf::Jobs, "j").await, None);
+    for key in ["j2/a", "j1/b", "j1/a", "j1/c", "j10/a"] {
+        one(&*store, put(key, key)).await.expect("nothing guards it");
+    }
+    assert_eq!(keys(&*store, "j1/", None, 10).await, ["j1/a", "j1/b", "j1/c"]);
+    assert_eq!(keys(&*store, "j1/", Some("j1/a"), 1).await, ["j1/b"]);
+    assert_eq!(keys(&*store, "j1/", Some("j1/c"), 10).await, [""; 0]);
+    assert_eq!(keys(&*store, "j1/", Some("a"), 1).await, ["j1/a"]);
+    assert_eq!(keys(&*store, "", None, 10).await, ["j1/a", "j1/b", "j1/c", "j10/a", "j2/a"]);
+    assert!(store.documents(Shelf::Jobs, "", None, 10).await.expect("readable").is_empty());
+    one(&*store, put("j1/b", "new")).await.expect("nothing guards it");
+    assert_eq!(
+        document(&*store, Shelf::DeviceJobs, "j1/b").await.map(|(text, _)| text).as_deref(),
+        Some("new")
+    );
+    for _ in 0..2 {
+        let delete = Change::DeleteDocument { shelf: Shelf::DeviceJobs, key: "j1/b".into() };
+        one(&*store, delete).await.expect("also when it is gone");
+    }
+    assert_eq!(keys(&*store, "j1/", None, 10).await, ["j1/a", "j1/c"]);
+
+    let guarded = |value: &str, expect| put_document(Shelf::Jobs, "j", value, Some(expect));
+    assert_eq!(one(&*store, guarded("1", Expect::Revision(1))).await, Err(CommitError::Missing));
+    let first = one(&*store, guarded("1", Expect::Absent)).await.expect("it is new");
+    assert_eq!(one(&*store, guarded("2", Expect::Absent)).await, Err(CommitError::Exists));
+    let second = one(&*store, guarded("2", Expect::Revision(first))).await.expect("unchanged");
+    assert_eq!(one(&*store, guarded("3", Expect::Revision(first))).await, Err(CommitError::Conflict));
+    assert_eq!(document(&*store, Shelf::Jobs, "j").await, Some(("2".into(), second)));
+    let long = "k".repeat(DOCUMENT_KEY_BYTES + 1);
+    assert!(matches!(one(&*store, put(&long, "")).await, Err(CommitError::Store(_))));
+}
+
+async fn changes_together_stand_or_fall_together(store: Arc<dyn Store>) {
+    let revision = create(&*store, &record("d")).await;
+    let mut changed = rich_record("d");
+    changed.identity.status = Status::Disabled;
+    let with = |expect, key: &str| {
+        let put = Change::Put { record: Box::new(changed.clone()), expect: Expect::Revision(expect) };
+        Change::Together(vec![put_document(Shelf::DeviceJobs, key, "done", None), put])
+    };
+    let before = load(&*store, "d").await;
+    let outcomes = store
+        .commit(vec![
+            with(revision + 100, "stale"),
+            Change::Together(vec![delete_device("d", None), with(revision, "nested")]),
+            with(revision, "good"),
+            with(revision, "late"),
+        ])
+        .await;
+    assert_eq!(outcomes[0], Err(CommitError::Conflict));
+    assert_eq!(outcomes[1], Err(CommitError::Missing));
+    assert!(outcomes[2].is_ok());
+    assert_eq!(outcomes[3], Err(CommitError::Conflict));
+    assert_eq!(keys(&*store, "", None, 10).await, ["good"]);
+    let after = load(&*store, "d").await;
+    assert_ne!(after, before);
+    assert_eq!(after.map(|record| record.identity.status), Some(Status::Disabled));
+    assert_eq!(store.counts(), Counts { devices: 1, disabled: 1, modules: 0 });
 }
 
 async fn concurrent_writers_lose_nothing(store: Arc<dyn Store>) {

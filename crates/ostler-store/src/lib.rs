@@ -20,5 +20,6 @@ mod record;
 pub use embedded::{Embedded, Options};
 pub use error::OpenError;
 pub use port::{
-    BoxFuture, Change, CommitError, Counts, Expect, Revision, Setting, Store, StoreError, StoreStatus,
+    BoxFuture, Change, CommitError, Counts, Document, Documents, Expect, Revision, Setting, Shelf, Store,
+    StoreError, StoreStatus, DOCUMENT_KEY_BYTES,
 };

@@ -71,6 +71,33 @@ pub enum Expect {
     Revision(Revision),
 }
 
+/// Where documents stand: one ordered set of keys each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Shelf {
+    /// Jobs, by id.
+    Jobs = 1,
+    /// What became of a job on each of its devices, by `job/device`.
+    DeviceJobs = 2,
+    /// Automatic device configurations, by id.
+    Configurations = 3,
+}
+
+/// What stands on a shelf: bytes that the engine does not look into.
+///
+/// Documents are for what there may be more of than memory should hold. Their durable copy is the only
+/// one, so reading them costs a look into the engine's files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Document {
+    /// The bytes.
+    pub value: Vec<u8>,
+    /// Compared when it is written again.
+    pub revision: Revision,
+}
+
+/// Documents with their keys.
+pub type Documents = Vec<(Box<str>, Document)>;
+
 /// One change. Changes given together share a durable commit, but each stands or falls alone.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Change {
@@ -106,7 +133,31 @@ pub enum Change {
         /// Its revision when that matters; whatever is there otherwise.
         expect: Option<Revision>,
     },
+    /// Write a document.
+    PutDocument {
+        /// Where.
+        shelf: Shelf,
+        /// Under which key; at most [`DOCUMENT_KEY_BYTES`].
+        key: Box<str>,
+        /// The bytes.
+        value: Vec<u8>,
+        /// What must be there before, when that matters; whatever is there otherwise.
+        expect: Option<Expect>,
+    },
+    /// Delete a document, if it is there.
+    DeleteDocument {
+        /// Where.
+        shelf: Shelf,
+        /// Under which key.
+        key: Box<str>,
+    },
+    /// Changes that stand or fall together. The outcome is that of the first that cannot be made, or
+    /// the last revision.
+    Together(Vec<Change>),
 }
+
+/// Bytes of a document's key.
+pub const DOCUMENT_KEY_BYTES: usize = 512;
 
 /// How many identities there are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -189,6 +240,24 @@ pub trait Store: Send + Sync + 'static {
         value: Vec<u8>,
         expect: Expect,
     ) -> BoxFuture<'a, Result<Revision, CommitError>>;
+
+    /// A document, or nothing.
+    fn document<'a>(
+        &'a self,
+        shelf: Shelf,
+        key: &'a str,
+    ) -> BoxFuture<'a, Result<Option<Document>, StoreError>>;
+
+    /// The documents whose keys start with `prefix` and come after `after`, in the order of their keys
+    /// as bytes, at most `limit`. An engine may read them in the calling thread: a thousand take about
+    /// a millisecond.
+    fn documents<'a>(
+        &'a self,
+        shelf: Shelf,
+        prefix: &'a str,
+        after: Option<&'a str>,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Documents, StoreError>>;
 
     /// Writes a consistent copy into a folder that does not exist yet, while serving. `progress`
     /// hears of records written and their total.

@@ -4,6 +4,7 @@
 //!   01 number:u32 (big-endian)   -> a shape
 //!   02 name                      -> a setting
 //!   03 id                        -> a record
+//!   04 shelf, key                -> a document
 //! ```
 //!
 //! One keyspace, because fjall deletes a journal only when every keyspace that has entries in it was
@@ -45,6 +46,7 @@ pub(crate) enum Kind {
     Shape = 1,
     Setting = 2,
     Record = 3,
+    Document = 4,
 }
 
 /// How large the engine's parts may grow.
@@ -153,9 +155,14 @@ impl Disk {
         self.start(Some(self.acknowledged_below))
     }
 
-    /// Every entry in key order.
+    /// The keyspace, for whoever reads documents; to be let go of before [`Disk::reopen`].
+    pub(crate) fn keyspace(&self) -> Option<Keyspace> {
+        self.open.as_ref().map(|open| open.keyspace.clone())
+    }
+
+    /// Shapes, settings and records in key order; documents stay where they are.
     pub(crate) fn entries(&self) -> impl Iterator<Item = Result<Entry, OpenError>> + '_ {
-        let entries = self.open.iter().flat_map(|open| open.keyspace.iter());
+        let entries = self.open.iter().flat_map(|open| open.keyspace.range(..[Kind::Document as u8]));
         entries.filter_map(|entry| match entry.into_inner() {
             Ok((key, value)) => Some(Ok(Entry { kind: kind_of(&key)?, key, value })),
             Err(error) => Some(Err(self.unreadable(&error))),
@@ -304,7 +311,7 @@ pub(crate) fn key(kind: Kind, name: &[u8]) -> Vec<u8> {
 
 fn kind_of(key: &[u8]) -> Option<Kind> {
     let kind = key.first()?;
-    [Kind::Shape, Kind::Setting, Kind::Record].into_iter().find(|known| *known as u8 == *kind)
+    [Kind::Shape, Kind::Setting, Kind::Record, Kind::Document].into_iter().find(|known| *known as u8 == *kind)
 }
 
 /// fjall's own text says only `FjallError: Io(...)`.

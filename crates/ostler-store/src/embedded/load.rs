@@ -72,6 +72,7 @@ impl Filling<'_> {
             Kind::Record => self.add_record(entry.name(), &entry.value),
             Kind::Setting => self.add_setting(entry.name(), &entry.value),
             Kind::Shape => self.add_shape(entry.name(), &entry.value),
+            Kind::Document => {}
         }
     }
 

@@ -14,6 +14,7 @@
 
 mod backup;
 mod disk;
+mod documents;
 mod folder;
 mod journal;
 mod load;
@@ -30,10 +31,11 @@ use crate::record::header::{Damage, Head};
 use crate::record::shapes::{Known, Shapes};
 use crate::record::{decode, decode_reported, encode, EncodedReported};
 use crate::{
-    BoxFuture, Change, CommitError, Counts, Expect, OpenError, Revision, Setting, Store, StoreError,
-    StoreStatus,
+    BoxFuture, Change, CommitError, Counts, Document, Expect, OpenError, Revision, Setting, Shelf, Store,
+    StoreError, StoreStatus, DOCUMENT_KEY_BYTES,
 };
 use disk::{Disk, Kind};
+use documents::Documents;
 use folder::Folder;
 use model::Model;
 use ostler_core::id::{DeviceId, EntityId};
@@ -87,6 +89,7 @@ impl Default for Options {
 pub struct Embedded {
     model: Arc<Model>,
     shapes: Arc<Shapes>,
+    documents: Arc<Documents>,
     queue: Arc<Queue<Request>>,
     status: Arc<Status>,
     sizes: disk::Sizes,
@@ -107,6 +110,7 @@ impl Embedded {
         folder.mark()?;
         let shapes = Shapes::default();
         let (model, last) = load::load(&disk, &shapes)?;
+        let last = last.max(documents::last_revision(&disk)?);
         Ok(Embedded::start(model, shapes, Some((folder, disk)), last, options))
     }
 
@@ -127,10 +131,12 @@ impl Embedded {
         let queue = Arc::new(Queue::new(options.queue_bytes));
         let status = Arc::new(Status::default());
         let (folder, disk) = disk.unzip();
+        let documents = Arc::new(Documents::new(disk.as_ref()));
         let (running, ended) = watch::channel(());
         let writer = Writer {
             model: model.clone(),
             shapes: shapes.clone(),
+            documents: documents.clone(),
             queue: queue.clone(),
             disk,
             revision: last,
@@ -151,7 +157,7 @@ impl Embedded {
         let thread = std::thread::Builder::new().name("ostler-store".into()).spawn(run);
         let thread = thread.expect("a process that is starting can make one more thread");
         let writer = Mutex::new(Some(thread));
-        Embedded { model, shapes, queue, status, sizes: options.sizes(), writer, ended }
+        Embedded { model, shapes, documents, queue, status, sizes: options.sizes(), writer, ended }
     }
 
     /// What `read` makes of the record of `id`.
@@ -229,6 +235,18 @@ impl Embedded {
             Change::DeleteModule { device, module, expect } => {
                 Write::Delete { id: format!("{device}/{module}").into(), is_device: false, expect }
             }
+            Change::PutDocument { key, .. } if key.len() > DOCUMENT_KEY_BYTES => Write::Refused(
+                StoreError::Unavailable(format!("a document's key has {} bytes", key.len())).into(),
+            ),
+            Change::PutDocument { shelf, key, value, expect } => {
+                Write::Document { key: documents::key(shelf, &key), value: Some(value), expect }
+            }
+            Change::DeleteDocument { shelf, key } => {
+                Write::Document { key: documents::key(shelf, &key), value: None, expect: None }
+            }
+            Change::Together(changes) => {
+                Write::Together(changes.into_iter().map(|change| self.encode(change)).collect())
+            }
         }
     }
 }
@@ -289,6 +307,24 @@ impl Store for Embedded {
             let outcomes = self.write(vec![Write::Setting { name: name.into(), value, expect }]).await;
             outcomes.into_iter().next().unwrap_or(Err(CommitError::Store(StoreError::Closed)))
         })
+    }
+
+    fn document<'a>(
+        &'a self,
+        shelf: Shelf,
+        key: &'a str,
+    ) -> BoxFuture<'a, Result<Option<Document>, StoreError>> {
+        Box::pin(async move { self.documents.get(shelf, key) })
+    }
+
+    fn documents<'a>(
+        &'a self,
+        shelf: Shelf,
+        prefix: &'a str,
+        after: Option<&'a str>,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<crate::Documents, StoreError>> {
+        Box::pin(async move { self.documents.page(shelf, prefix, after, limit) })
     }
 
     fn backup<'a>(
@@ -356,13 +392,16 @@ impl Options {
 }
 
 /// Every entry of a store without a disk, in key order.
-fn entries(model: &Model, shapes: &Shapes) -> Vec<(Vec<u8>, Vec<u8>)> {
-    let mut entries = Vec::new();
+fn entries(model: &Model, shapes: &Shapes, documents: &Documents) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let mut entries = documents.entries();
     for (number, bytes) in shapes.entries() {
         entries.push((disk::key(Kind::Shape, &number.to_be_bytes()), bytes));
     }
     for (name, setting) in model.settings() {
-        entries.push((disk::key(Kind::Setting, name.as_bytes()), settings::encode(&setting)));
+        entries.push((
+            disk::key(Kind::Setting, name.as_bytes()),
+            settings::encode(&setting.value, setting.revision),
+        ));
     }
     let records = model.records().into_iter();
     entries

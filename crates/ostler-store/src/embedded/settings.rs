@@ -1,21 +1,22 @@
-//! The stored form of a setting.
+//! The stored form of a setting, and of a document.
 //!
 //! ```text
-//!   format 1: u8 | CRC-32 of the rest: u32 | revision: u64 | the setting's bytes
+//!   format 1: u8 | CRC-32 of the rest: u32 | revision: u64 | the bytes
 //! ```
 //!
-//! Must not know: what a setting means.
+//! Must not know: what the bytes mean.
 
 use crate::record::header::Damage;
 use crate::record::varint::Reader;
-use crate::Setting;
+use crate::{Revision, Setting};
 
 const FORMAT: u8 = 1;
 
-pub(crate) fn encode(setting: &Setting) -> Vec<u8> {
-    let mut bytes = vec![FORMAT, 0, 0, 0, 0];
-    bytes.extend_from_slice(&setting.revision.to_le_bytes());
-    bytes.extend_from_slice(&setting.value);
+pub(crate) fn encode(value: &[u8], revision: Revision) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(13 + value.len());
+    bytes.extend_from_slice(&[FORMAT, 0, 0, 0, 0]);
+    bytes.extend_from_slice(&revision.to_le_bytes());
+    bytes.extend_from_slice(value);
     let sum = crc32fast::hash(&bytes[5..]);
     bytes[1..5].copy_from_slice(&sum.to_le_bytes());
     bytes

@@ -19,6 +19,7 @@
 //! Invariant: after a failed write the disk is brought back to what memory holds before the next one.
 
 use super::disk::{self, Disk, Kind, Snapshot};
+use super::documents::Documents;
 use super::model::Model;
 use super::queue::{Drained, Queue, Room};
 use super::status::Status;
@@ -55,6 +56,14 @@ pub(crate) enum Write {
         value: Vec<u8>,
         expect: Expect,
     },
+    /// `value`: the document's bytes, or `None` to delete it.
+    Document {
+        key: Box<[u8]>,
+        value: Option<Vec<u8>>,
+        expect: Option<Expect>,
+    },
+    /// All or none.
+    Together(Vec<Write>),
     /// It met something newer before it came here.
     Refused(CommitError),
 }
@@ -67,8 +76,18 @@ impl Write {
                 Write::Put { id, bytes, .. } => id.len() + bytes.len(),
                 Write::Delete { id, .. } => id.len(),
                 Write::Setting { name, value, .. } => name.len() + value.len(),
+                Write::Document { key, value, .. } => key.len() + value.as_ref().map_or(0, Vec::len),
+                Write::Together(writes) => writes.iter().map(Write::bytes).sum(),
                 Write::Refused(_) => 0,
             }
+    }
+
+    /// How many entries of the disk's batch this makes.
+    fn entries(&self) -> usize {
+        match self {
+            Write::Together(writes) => writes.iter().map(Write::entries).sum(),
+            _ => 1,
+        }
     }
 }
 
@@ -101,6 +120,7 @@ pub(crate) enum View {
 pub(crate) struct Writer {
     pub(crate) model: Arc<Model>,
     pub(crate) shapes: Arc<Shapes>,
+    pub(crate) documents: Arc<Documents>,
     pub(crate) queue: Arc<Queue<Request>>,
     /// `None`: everything stays in memory.
     pub(crate) disk: Option<Disk>,
@@ -146,10 +166,11 @@ impl Writer {
         for request in requests {
             match request {
                 Request::Commit { writes, answer, room } => {
-                    if commits.writes + writes.len() > BATCH_WRITES {
+                    let entries = writes.iter().map(Write::entries).sum::<usize>();
+                    if commits.writes + entries > BATCH_WRITES {
                         self.commit(std::mem::take(&mut commits));
                     }
-                    commits.writes += writes.len();
+                    commits.writes += entries;
                     commits.requests.push((writes, answer, room));
                 }
                 Request::Snapshot { answer } => {
@@ -168,20 +189,22 @@ impl Writer {
         }
         let mut batch = Batch {
             model: &self.model,
-            records: HashMap::new(),
-            settings: HashMap::new(),
+            documents: &self.documents,
+            changed: Changed::default(),
             last: self.revision,
+            undo: None,
         };
         let mut answers = Vec::with_capacity(commits.requests.len());
         for (writes, answer, room) in commits.requests {
             let outcomes: Outcomes = writes.into_iter().map(|write| batch.stage(write)).collect();
             answers.push((answer, outcomes, room));
         }
-        let Batch { records, settings, last, .. } = batch;
-        match self.make_durable(&records, &settings) {
+        let Batch { changed, last, .. } = batch;
+        match self.make_durable(&changed) {
             Ok(()) => {
                 self.revision = last;
-                publish(&self.model, records, settings);
+                self.documents.publish(changed.documents);
+                publish(&self.model, changed.records, changed.settings);
             }
             Err(error) => {
                 for (_, outcomes, _) in &mut answers {
@@ -204,39 +227,43 @@ impl Writer {
         let dirty = self.model.take_dirty(BATCH_ACTIVITY);
         let records: Records =
             dirty.into_iter().map(|(id, bytes)| (id, Staged::Put(bytes.into_vec(), false))).collect();
-        if self.make_durable(&records, &HashMap::new()).is_err() {
-            self.model.put_back_dirty(records.keys().map(|id| &**id));
+        let changed = Changed { records, ..Changed::default() };
+        if self.make_durable(&changed).is_err() {
+            self.model.put_back_dirty(changed.records.keys().map(|id| &**id));
             return false;
         }
         self.model.is_dirty()
     }
 
-    fn make_durable(&mut self, records: &Records, settings: &Settings) -> Result<(), StoreError> {
-        if records.is_empty() && settings.is_empty() {
+    fn make_durable(&mut self, changed: &Changed) -> Result<(), StoreError> {
+        let entries = changed.records.len() + changed.settings.len() + changed.documents.len();
+        if entries == 0 {
             return Ok(());
         }
         let began = Instant::now();
-        let outcome = self.write_to_disk(records, settings);
+        let outcome = self.write_to_disk(changed);
         match &outcome {
-            Ok(()) => self.status.committed((records.len() + settings.len()) as u64, began.elapsed()),
+            Ok(()) => self.status.committed(entries as u64, began.elapsed()),
             Err(error) => self.status.refused(error),
         }
         outcome
     }
 
-    fn write_to_disk(&mut self, records: &Records, settings: &Settings) -> Result<(), StoreError> {
+    fn write_to_disk(&mut self, changed: &Changed) -> Result<(), StoreError> {
         let Some(disk) = &mut self.disk else {
             // As durable as they will ever be.
             self.shapes.take_new();
             return Ok(());
         };
         if let Some(broken) = &mut self.broken {
+            self.documents.close(&broken.reason);
             mend(broken, disk, self.mend_every)?;
+            self.documents.open(disk);
             self.broken = None;
         }
         check_space(disk, self.reserve)?;
         let shapes = self.shapes.take_new();
-        let batch = disk_batch(&shapes, records, settings);
+        let batch = disk_batch(&shapes, changed);
         disk.write(batch).map_err(|error| {
             self.shapes.put_back(shapes);
             let reason = error.to_string();
@@ -250,12 +277,20 @@ impl Writer {
             Some(disk) => {
                 disk.snapshot().map(View::Disk).map_err(|error| StoreError::Unavailable(error.to_string()))
             }
-            None => Ok(View::Memory(super::entries(&self.model, &self.shapes))),
+            None => Ok(View::Memory(super::entries(&self.model, &self.shapes, &self.documents))),
         }
     }
 }
 
-fn disk_batch(shapes: &[NewShape], records: &Records, settings: &Settings) -> disk::Batch {
+/// Whoever reads documents must let go of the engine's files before the folder is free.
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.documents.close("it is closed");
+    }
+}
+
+fn disk_batch(shapes: &[NewShape], changed: &Changed) -> disk::Batch {
+    let Changed { records, settings, documents } = changed;
     let mut batch = disk::Batch::new();
     for shape in shapes {
         batch.put(Kind::Shape, &shape.number.to_be_bytes(), &shape.bytes);
@@ -267,7 +302,14 @@ fn disk_batch(shapes: &[NewShape], records: &Records, settings: &Settings) -> di
         }
     }
     for (name, setting) in settings {
-        batch.put(Kind::Setting, name.as_bytes(), &super::settings::encode(setting));
+        let bytes = super::settings::encode(&setting.value, setting.revision);
+        batch.put(Kind::Setting, name.as_bytes(), &bytes);
+    }
+    for (key, bytes) in documents {
+        match bytes {
+            Some(bytes) => batch.put(Kind::Document, key, bytes),
+            None => batch.remove(Kind::Document, key),
+        }
     }
     batch
 }
@@ -301,6 +343,14 @@ struct Commits {
 type Records = HashMap<Box<str>, Staged>;
 type Settings = HashMap<Box<str>, Setting>;
 
+/// What a batch changes.
+#[derive(Default)]
+struct Changed {
+    records: Records,
+    settings: Settings,
+    documents: super::documents::Changed,
+}
+
 /// What a batch leaves an entity as.
 enum Staged {
     /// `true`: it has nothing to do with what memory holds under its id.
@@ -308,12 +358,21 @@ enum Staged {
     Gone,
 }
 
+/// What a change within [`Write::Together`] took the place of.
+enum Replaced {
+    Record(Box<str>, Option<Staged>),
+    Setting(Box<str>, Option<Setting>),
+    Document(Box<[u8]>, Option<Option<Vec<u8>>>),
+}
+
 /// The open batch: what memory will be after it.
 struct Batch<'a> {
     model: &'a Model,
-    records: Records,
-    settings: Settings,
+    documents: &'a Documents,
+    changed: Changed,
     last: Revision,
+    /// What to put back if a later change of the same [`Write::Together`] cannot be made.
+    undo: Option<Vec<Replaced>>,
 }
 
 impl Batch<'_> {
@@ -322,8 +381,49 @@ impl Batch<'_> {
             Write::Put { id, device, bytes, expect } => self.put(id, device.as_deref(), bytes, expect),
             Write::Delete { id, is_device, expect } => self.delete(id, is_device, expect),
             Write::Setting { name, value, expect } => self.set(name, value, expect),
+            Write::Document { key, value, expect } => self.document(key, value, expect),
+            Write::Together(writes) => self.together(writes),
             Write::Refused(error) => Err(error),
         }
+    }
+
+    fn together(&mut self, writes: Vec<Write>) -> Result<Revision, CommitError> {
+        let before = self.last;
+        // A group within a group stands or falls with the outer one.
+        let is_outermost = self.undo.is_none();
+        self.undo.get_or_insert_default();
+        let outcome = writes.into_iter().try_fold(before, |_, write| self.stage(write));
+        if is_outermost {
+            let undo = self.undo.take().unwrap_or_default();
+            if outcome.is_err() {
+                self.last = before;
+                undo.into_iter().rev().for_each(|replaced| self.put_back(replaced));
+            }
+        }
+        outcome
+    }
+
+    fn put_back(&mut self, replaced: Replaced) {
+        fn restore<K: std::hash::Hash + Eq, V>(map: &mut HashMap<K, V>, key: K, value: Option<V>) {
+            match value {
+                Some(value) => map.insert(key, value),
+                None => map.remove(&key),
+            };
+        }
+        match replaced {
+            Replaced::Record(id, staged) => restore(&mut self.changed.records, id, staged),
+            Replaced::Setting(name, setting) => restore(&mut self.changed.settings, name, setting),
+            Replaced::Document(key, bytes) => restore(&mut self.changed.documents, key, bytes),
+        }
+    }
+
+    fn stage_record(&mut self, id: Box<str>, staged: Staged) {
+        let Some(undo) = &mut self.undo else {
+            self.changed.records.insert(id, staged);
+            return;
+        };
+        let old = self.changed.records.insert(id.clone(), staged);
+        undo.push(Replaced::Record(id, old));
     }
 
     fn put(
@@ -339,8 +439,8 @@ impl Batch<'_> {
         }
         let revision = self.next();
         header::seal(&mut bytes, revision);
-        let is_new = !matches!(self.records.get(&id), None | Some(Staged::Put(_, false)));
-        self.records.insert(id, Staged::Put(bytes, is_new));
+        let is_new = !matches!(self.changed.records.get(&id), None | Some(Staged::Put(_, false)));
+        self.stage_record(id, Staged::Put(bytes, is_new));
         Ok(revision)
     }
 
@@ -357,27 +457,55 @@ impl Batch<'_> {
         if is_device {
             let prefix = format!("{id}/");
             let staged: Vec<Box<str>> =
-                self.records.keys().filter(|key| key.starts_with(&prefix)).cloned().collect();
+                self.changed.records.keys().filter(|key| key.starts_with(&prefix)).cloned().collect();
             let known = self.model.modules_of(&id).into_iter().map(Box::from);
             for module in staged.into_iter().chain(known) {
-                self.records.insert(module, Staged::Gone);
+                self.stage_record(module, Staged::Gone);
             }
         }
-        self.records.insert(id, Staged::Gone);
+        self.stage_record(id, Staged::Gone);
         Ok(self.next())
     }
 
     fn set(&mut self, name: Box<str>, value: Vec<u8>, expect: Expect) -> Result<Revision, CommitError> {
-        let staged = self.settings.get(&name).map(|setting| setting.revision);
+        let staged = self.changed.settings.get(&name).map(|setting| setting.revision);
         check(expect, staged.or_else(|| self.model.setting(&name).map(|setting| setting.revision)))?;
         let revision = self.next();
-        self.settings.insert(name, Setting { value, revision });
+        let old = self.changed.settings.insert(name.clone(), Setting { value, revision });
+        if let Some(undo) = &mut self.undo {
+            undo.push(Replaced::Setting(name, old));
+        }
+        Ok(revision)
+    }
+
+    fn document(
+        &mut self,
+        key: Box<[u8]>,
+        value: Option<Vec<u8>>,
+        expect: Option<Expect>,
+    ) -> Result<Revision, CommitError> {
+        if let Some(expect) = expect {
+            let current = match self.changed.documents.get(&key) {
+                Some(Some(bytes)) => super::documents::revision_of(bytes).ok(),
+                Some(None) => None,
+                None => self.documents.revision(&key)?,
+            };
+            check(expect, current)?;
+        }
+        let revision = self.next();
+        let bytes = value.map(|value| super::settings::encode(&value, revision));
+        if let Some(undo) = &mut self.undo {
+            let old = self.changed.documents.insert(key.clone(), bytes);
+            undo.push(Replaced::Document(key, old));
+        } else {
+            self.changed.documents.insert(key, bytes);
+        }
         Ok(revision)
     }
 
     /// Revision of the entity after what the batch holds so far.
     fn current(&self, id: &str) -> Option<Revision> {
-        match self.records.get(id) {
+        match self.changed.records.get(id) {
             Some(Staged::Put(bytes, _)) => Some(header::Head::trusted(bytes).revision()),
             Some(Staged::Gone) => None,
             None => self.model.revision(id).or_else(|| self.model.damage(id).map(|_| UNREADABLE)),

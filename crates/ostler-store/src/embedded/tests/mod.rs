@@ -7,7 +7,7 @@ mod random;
 
 use super::{Embedded, Options};
 use crate::contract::{self, cases, create, load, rich_record};
-use crate::{CommitError, Expect, OpenError, Store, StoreError};
+use crate::{CommitError, Expect, OpenError, Shelf, Store, StoreError};
 use std::future::Future;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -49,22 +49,27 @@ fn passes_the_contract_on_disk() {
 fn everything_is_there_after_reopening() {
     let folder = tempfile::tempdir().unwrap();
     let mut written = rich_record("d");
-    let setting = run(async {
+    let last = run(async {
         let store = open(folder.path());
         written.revision = create(&store, &written).await;
         let setting = store.put_setting("s", b"value".to_vec(), Expect::Absent).await.unwrap();
         written.activity.last_activity = contract::at(99);
         store.touch(&written.id, written.activity);
+        let kept = contract::put_document(Shelf::Jobs, "j", "kept", Some(Expect::Absent));
+        let document = contract::one(&store, kept).await.unwrap();
         store.close().await;
-        setting
+        assert!(store.document(Shelf::Jobs, "j").await.is_err(), "a closed store has let go of its files");
+        setting.max(document)
     });
     run(async {
         let store = open(folder.path());
         assert_eq!(load(&store, "d").await, Some(written.clone()));
-        assert_eq!(store.setting("s").await.unwrap().unwrap().revision, setting);
+        assert!(store.setting("s").await.unwrap().is_some());
+        let document = store.document(Shelf::Jobs, "j").await.unwrap().unwrap();
+        assert_eq!((&*document.value, document.revision), (&b"kept"[..], last));
         assert_eq!(store.counts().devices, 1);
         let next = create(&store, &contract::record("e")).await;
-        assert!(next > written.revision.max(setting), "revisions go on where they were");
+        assert!(next > written.revision.max(last), "revisions go on where they were");
     });
 }
 
@@ -78,6 +83,8 @@ fn a_copy_made_while_writing_opens_and_holds_what_was_acknowledged_before_it() {
         let before = run(async {
             create(&store, &rich_record("d")).await;
             create(&store, &rich_record("d/m")).await;
+            let document = contract::put_document(Shelf::Configurations, "c", "copied", None);
+            contract::one(&store, document).await.unwrap();
             store.put_setting("s", b"value".to_vec(), Expect::Absent).await.unwrap();
             store.touch(&contract::id("d"), rich_record("d").activity);
             let before = load(&store, "d").await;
@@ -93,6 +100,8 @@ fn a_copy_made_while_writing_opens_and_holds_what_was_acknowledged_before_it() {
         run(async {
             assert_eq!(load(&copy, "d").await, before);
             assert_eq!(copy.setting("s").await.unwrap().unwrap().value, b"value");
+            let document = copy.document(Shelf::Configurations, "c").await.unwrap();
+            assert_eq!(document.unwrap().value, b"copied");
             let during = copy.counts().devices - 1;
             assert!(during == 0 || during == 5000, "a batch is in the copy whole or not at all: {during}");
             assert!(told.load(Ordering::Relaxed) >= during + 3);
