@@ -49,6 +49,8 @@ pub(crate) struct Call {
     /// Further query parameters, encoded, each starting with `&`.
     pub query: String,
     pub if_match: Option<String>,
+    /// Further headers, names in lower case.
+    pub headers: Vec<(&'static str, String)>,
     pub body: Option<Bytes>,
     pub safety: Safety,
     /// Replaces the client's time limit for one attempt.
@@ -63,6 +65,7 @@ impl Call {
             path: path.into(),
             query: String::new(),
             if_match: None,
+            headers: Vec::new(),
             body: None,
             safety,
             timeout: None,
@@ -186,6 +189,9 @@ impl Transport {
             .header(AUTHORIZATION, token);
         if let Some(if_match) = &call.if_match {
             request = request.header(IF_MATCH, if_match);
+        }
+        for (name, value) in &call.headers {
+            request = request.header(*name, value);
         }
         if call.body.is_some() {
             request = request.header(CONTENT_TYPE, "application/json; charset=utf-8");

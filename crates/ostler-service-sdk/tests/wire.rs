@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use ostler_service_sdk::{
     BulkEntry, BulkOptions, Client, Device, DeviceId, EntityId, Error, ErrorKind, EventFilter, EventKind,
-    IfMatch, ImportMode, MethodCall, RetryPolicy, TwinPatch,
+    IfMatch, ImportMode, ItemType, MethodCall, RetryPolicy, TwinPatch,
 };
 use serde_json::{json, Value};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -340,4 +340,55 @@ async fn a_stream_that_falls_silent_ends() {
     tokio::time::pause();
     assert_eq!(events.next().await.unwrap().unwrap_err().kind(), ErrorKind::Timeout);
     assert!(events.next().await.is_none());
+}
+
+fn rows(item_type: &str, token: Option<&str>, rows: Value) -> Reply {
+    let token = token.map_or_else(String::new, |token| format!("x-ms-continuation: {token}\r\n"));
+    let headers = format!("x-ms-item-type: {item_type}\r\n{token}");
+    Reply::Answer(200, headers.leak(), rows.to_string())
+}
+
+#[tokio::test]
+async fn a_query_is_read_page_by_page() {
+    let text = "SELECT * FROM devices WHERE tags.x = 'a\"b'";
+    let hub = Hub::start([
+        rows("Twin", Some("t1"), json!([{ "deviceId": "a" }, { "deviceId": "b" }])),
+        answer(503, json!({})),
+        rows("Twin", Some("t2"), json!([])),
+        rows("Twin", None, json!([{ "deviceId": "c", "tags": { "v": 1 } }])),
+    ])
+    .await;
+    let twins: Vec<_> = hub.client.query(text).page_size(2).twins().map(Result::unwrap).collect().await;
+    assert_eq!(twins.iter().map(|twin| twin.device_id.as_str()).collect::<Vec<_>>(), ["a", "b", "c"]);
+    let seen = hub.seen();
+    assert!(seen.iter().all(|seen| seen.line == "POST /devices/query?api-version=2021-04-12"));
+    assert!(seen.iter().all(|seen| seen.header("x-ms-max-item-count") == Some("2")));
+    let body: Value = serde_json::from_slice(&seen[3].body).unwrap();
+    assert_eq!(body, json!({ "query": text }));
+    let tokens: Vec<_> = seen.iter().map(|seen| seen.header("x-ms-continuation")).collect();
+    assert_eq!(tokens, [None, Some("t1"), Some("t1"), Some("t2")]);
+}
+
+#[tokio::test]
+async fn rows_of_a_select_list_are_no_twins() {
+    let count = || rows("Raw", None, json!([{ "n": 7 }]));
+    let hub = Hub::start([count(), count(), count()]).await;
+    let text = "SELECT COUNT() AS n FROM devices";
+    let page = hub.client.query(text).next_page().await.unwrap().unwrap();
+    assert_eq!((page.item_type(), page.continuation()), (&ItemType::Raw, None));
+    assert_eq!(&page.json()[..], br#"[{"n":7}]"#);
+    let objects: Vec<_> = hub.client.query(text).objects().map(Result::unwrap).collect().await;
+    assert_eq!(objects[0]["n"], 7);
+    let twins: Vec<_> = hub.client.query(text).twins().collect().await;
+    assert_eq!(twins[0].as_ref().unwrap_err().kind(), ErrorKind::Protocol);
+    assert_eq!((twins.len(), hub.seen()[0].header("x-ms-max-item-count")), (1, None));
+}
+
+#[tokio::test]
+async fn a_query_that_goes_in_circles_ends() {
+    let same = || rows("Raw", Some("t"), json!([{}]));
+    let hub = Hub::start([same(), same(), same()]).await;
+    let objects: Vec<_> = hub.client.query("q").objects().collect().await;
+    assert_eq!((objects.len(), hub.seen().len()), (2, 2));
+    assert_eq!(objects[1].as_ref().unwrap_err().kind(), ErrorKind::Protocol);
 }

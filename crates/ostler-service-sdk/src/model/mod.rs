@@ -10,6 +10,7 @@ mod bulk;
 mod extension;
 mod identity;
 mod method;
+mod query;
 mod twin;
 
 pub use bulk::{BulkEntry, BulkError, BulkResult, BulkWarning, ImportMode, TwinSections};
@@ -22,6 +23,7 @@ pub use identity::{
     ServiceStatistics, Status, SymmetricKey, X509Thumbprint,
 };
 pub use method::{MethodCall, MethodResult};
+pub use query::ItemType;
 pub use twin::{Properties, Twin, TwinPatch};
 
 /// A JSON object with exact numbers and its keys in order.

@@ -15,12 +15,14 @@ mod bulk;
 mod events;
 mod extension;
 mod method;
+mod query;
 mod registry;
 mod twin;
 
 pub use bulk::{BulkOptions, BulkSummary, ChunkReport, MAX_BULK_ENTRIES};
 pub use events::EventStream;
 pub use extension::Probe;
+pub use query::{Query, QueryPage};
 
 /// Under which condition a write takes place.
 #[derive(Debug, Clone, PartialEq, Eq)]
