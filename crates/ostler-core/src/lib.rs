@@ -11,6 +11,7 @@ pub mod auth;
 pub mod configuration;
 pub mod id;
 pub mod identity;
+pub mod job;
 pub mod json;
 pub mod limits;
 pub mod method;

@@ -62,5 +62,26 @@ pub const CONFIGURATION_LABELS: usize = 64;
 /// Twin paths that one configuration's content may set, all modules together.
 pub const CONFIGURATION_PATHS: usize = 256;
 
+/// Characters of a job's id (service §10.2).
+pub const JOB_ID_CHARS: usize = 64;
+/// Characters of a job's condition; a longer one fails the job (service §10.2).
+pub const JOB_CONDITION_CHARS: usize = 8192;
+/// Bytes of a condition that are taken in at all.
+pub const JOB_CONDITION_BYTES: usize = 256 * 1024;
+/// Jobs that have not ended: waiting, running or paused.
+pub const JOBS_ACTIVE: usize = 10_000;
+/// Seconds that a device has for its step when the job does not say (service §10.2).
+pub const JOB_EXECUTION_SECS_DEFAULT: u64 = 3600;
+/// Most seconds that a device may have for its step: one year.
+pub const JOB_EXECUTION_SECS: u64 = 366 * 24 * 3600;
+/// Waves of one job.
+pub const JOB_WAVES: usize = 1000;
+/// Tries of a job's step on one device.
+pub const JOB_ATTEMPTS: u32 = 100;
+/// Most seconds between two tries, and most of the soak time between two waves: 30 days.
+pub const JOB_PAUSE_SECS: u32 = 30 * 24 * 3600;
+/// Days for which an ended job is kept when the operator does not say (service §10.5).
+pub const JOB_RETENTION_DAYS: u64 = 30;
+
 /// Levels of nesting accepted in any JSON document from outside.
 pub const JSON_DEPTH: usize = 64;
