@@ -30,6 +30,10 @@ pub enum Kind {
     Accept,
     /// The same after a rustls handshake.
     AcceptTls,
+    /// PostgreSQL with the twins as `jsonb` under a GIN index.
+    Postgres,
+    /// DuckDB with the queried properties in typed columns.
+    DuckDb,
 }
 
 impl Kind {
@@ -44,6 +48,8 @@ impl Kind {
             Kind::MosquittoTls => "Mosquitto, TLS",
             Kind::Accept => "bare acceptor",
             Kind::AcceptTls => "bare acceptor, TLS",
+            Kind::Postgres => "PostgreSQL",
+            Kind::DuckDb => "DuckDB",
         }
     }
 

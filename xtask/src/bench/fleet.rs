@@ -12,19 +12,8 @@ const SEED_CHUNK: u64 = 100_000;
 /// Registers the fleet through the bulk door, then seeds twins of 2.5 KB, then restarts and weighs the hub.
 pub fn run(bench: &Bench, name: &str) -> Result<()> {
     register(bench, name)?;
-    let data = bench.work.join("data-fleet");
-    let log = bench.work.join("fleet.log");
-    std::fs::remove_dir_all(&data).ok();
-    let seed = bench.work.join("seed.json");
-    let mut from = 0;
-    while from < bench.devices {
-        let to = (from + SEED_CHUNK).min(bench.devices);
-        write_seed(&seed, from, to)?;
-        Hub::start_with(bench, &data, &log, &[Path::new("--seed"), &seed])?.stop()?;
-        println!("  {to} devices seeded");
-        from = to;
-    }
-    std::fs::remove_file(&seed).ok();
+    let (data, log) = (bench.work.join("data-fleet"), bench.work.join("fleet.log"));
+    seed(bench, &data, &log)?;
     for rep in 0..bench.reps {
         let hub = Hub::start(bench, &data, &log)?;
         let (ready_ms, rss_mb) = (hub.ready_after.as_secs_f64() * 1e3, resident_mb(hub.pid())?);
@@ -38,6 +27,22 @@ pub fn run(bench: &Bench, name: &str) -> Result<()> {
         });
         bench.record(name, Kind::Hub.name(), rep, result)?;
     }
+    Ok(())
+}
+
+/// Makes a data folder that holds the fleet.
+pub fn seed(bench: &Bench, data: &Path, log: &Path) -> Result<()> {
+    std::fs::remove_dir_all(data).ok();
+    let seed = bench.work.join("seed.json");
+    let mut from = 0;
+    while from < bench.devices {
+        let to = (from + SEED_CHUNK).min(bench.devices);
+        write_seed(&seed, from, to)?;
+        Hub::start_with(bench, data, log, &[Path::new("--seed"), &seed])?.stop()?;
+        println!("  {to} devices seeded");
+        from = to;
+    }
+    std::fs::remove_file(&seed).ok();
     Ok(())
 }
 
@@ -98,7 +103,8 @@ fn twin_bytes(bench: &Bench, contender: &Contender) -> Result<f64> {
     Ok(figure("body_bytes")? / figure("ops")?)
 }
 
-fn resident_mb(pid: u32) -> Result<f64> {
+/// What a process holds of the machine's memory.
+pub fn resident_mb(pid: u32) -> Result<f64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("VmRSS")?;
     let kib: f64 = line.trim().trim_end_matches(" kB").parse()?;

@@ -8,6 +8,7 @@
 
 mod contender;
 mod fleet;
+mod query;
 mod report;
 mod run;
 mod scenario;
@@ -127,8 +128,14 @@ impl Bench {
 
     /// Runs the load generator once and returns its result line.
     fn load(&self, options: &str) -> Result<Value> {
+        self.load_with(options, &[])
+    }
+
+    /// The same with options that hold spaces.
+    fn load_with(&self, options: &str, more: &[&str]) -> Result<Value> {
         let mut command = self.command(&self.hubload);
-        let output = command.args(options.split_whitespace()).arg("--quiet").output().context("hubload")?;
+        let output =
+            command.args(options.split_whitespace()).args(more).arg("--quiet").output().context("hubload")?;
         let text = String::from_utf8_lossy(&output.stdout);
         let line = text.lines().last().with_context(|| format!("hubload {options}: no result"))?;
         let result: Value = serde_json::from_str(line).with_context(|| format!("hubload: {line}"))?;

@@ -92,6 +92,11 @@ const COLUMNS: &[(&str, &str, f64)] = &[
     ("bytes of JSON a twin", "twin_bytes", 1.0),
     ("MB RSS", "rss_mb", 1.0),
     ("MB on disk", "disk_mb", 1.0),
+    ("ms", "query_ms", 1.0),
+    ("rows", "rows_each", 1.0),
+    ("seconds to completed", "total_s", 1.0),
+    ("devices/s", "devices_per_s", 1.0),
+    ("first call after ms", "first_call_ms", 1.0),
 ];
 
 /// Medians of every benchmark, and how each goal stands, as Markdown.

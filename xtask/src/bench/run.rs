@@ -3,7 +3,7 @@
 
 use super::contender::{self, Contender, Kind};
 use super::scenario::{Drive, Scenario};
-use super::{fleet, start, Bench};
+use super::{fleet, query, start, Bench};
 use crate::process::Server;
 use anyhow::Result;
 use std::process::{Command, Stdio};
@@ -13,10 +13,11 @@ const LOAD_DEVICES: u64 = 1_000;
 /// Runs everything that was chosen and records every result.
 pub fn all(bench: &Bench, chosen: &[Scenario]) -> Result<()> {
     loads(bench, chosen)?;
+    query::all(bench, chosen)?;
     for rep in 0..bench.reps {
         for scenario in chosen {
             match &scenario.drive {
-                Drive::Load(_) => {}
+                Drive::Load(_) | Drive::Query(_) => {}
                 Drive::Fresh { devices, runs } => fresh(bench, scenario.name, *devices, runs, rep)?,
                 Drive::StartEmpty if bench.hub.is_some() => start::empty(bench, scenario.name, rep)?,
                 Drive::Flood(options) if bench.hub.is_some() => flood(bench, scenario.name, options, rep)?,

@@ -1,5 +1,7 @@
 //! The benchmarks: what each loads, who takes part, and what it is to reach.
 //!
+//! Jobs and queries have a page of their own, `query.rs` runs the latter.
+//!
 //! A goal compares the hub's median with a fixed bound, or with the median of a yardstick of the same run.
 
 use super::contender::Kind;
@@ -16,6 +18,30 @@ pub enum Drive {
     StartEmpty,
     /// Registers a fleet, gives it 2.5 KB twins, restarts: rates, memory, time to ready.
     Fleet,
+    /// The same fleet in the hub, in PostgreSQL and in DuckDB, each asked the same.
+    Query(Asked),
+}
+
+/// What a benchmark asks of the fleet.
+pub struct Asked {
+    /// How the load generator asks the hub.
+    pub hub: HubRun,
+    /// The same in PostgreSQL's words over `twins(id, doc jsonb)`.
+    pub postgres: Option<&'static str>,
+    /// The same in DuckDB's words over `twins` with typed columns.
+    pub duckdb: Option<&'static str>,
+}
+
+/// How the load generator asks the hub.
+pub enum HubRun {
+    /// One query again and again, one at a time.
+    Repeat(&'static str),
+    /// The same on a hub that may build no columns.
+    Unindexed(&'static str),
+    /// Queries at a rate, while devices report at another: texts of the query and of both modes' options.
+    Beside { sql: &'static str, query: &'static str, patches: &'static str },
+    /// A job over the whole fleet; options of the mode.
+    Job(&'static str),
 }
 
 /// A figure of one contender: its dotted path in a result line.
@@ -62,11 +88,11 @@ pub struct Scenario {
     pub goals: Vec<Goal>,
 }
 
-fn at_least(kind: Kind, path: &'static str, by: By, about: &'static str) -> Goal {
+pub fn at_least(kind: Kind, path: &'static str, by: By, about: &'static str) -> Goal {
     Goal { figure: Figure(kind, path), bound: Bound::AtLeast, by, about }
 }
 
-fn at_most(kind: Kind, path: &'static str, by: By, about: &'static str) -> Goal {
+pub fn at_most(kind: Kind, path: &'static str, by: By, about: &'static str) -> Goal {
     Goal { figure: Figure(kind, path), bound: Bound::AtMost, by, about }
 }
 
@@ -81,6 +107,7 @@ pub fn all() -> Vec<Scenario> {
     all.extend(devices());
     all.extend(connections());
     all.extend(service());
+    all.extend(super::query::scenarios());
     all
 }
 
