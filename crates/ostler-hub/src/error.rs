@@ -5,6 +5,7 @@
 use ostler_core::auth::AuthFailure;
 use ostler_core::id::EntityId;
 use ostler_core::identity::IdentityError;
+use ostler_core::job::{JobError, Refused};
 use ostler_core::json;
 use ostler_core::method::MethodError;
 use ostler_core::twin::TwinError;
@@ -80,6 +81,21 @@ pub enum Error {
     /// Nothing with that name exists: a policy or a certificate authority.
     #[error("there is no {0:?}")]
     NameUnknown(String),
+    /// No such job.
+    #[error("there is no job {0:?}")]
+    JobNotFound(String),
+    /// A job of that name is there already.
+    #[error("a job with ID {0:?} exists already; choose another ID")]
+    JobExists(String),
+    /// As many jobs as may wait or run.
+    #[error("{0} jobs wait or run already; wait for some to end or cancel them")]
+    TooManyJobs(usize),
+    /// A rule of jobs is broken.
+    #[error(transparent)]
+    Job(#[from] JobError),
+    /// The job's state does not allow it.
+    #[error(transparent)]
+    JobState(#[from] Refused),
     /// The record changed again and again while the change was being decided.
     #[error("the record is being changed by too many at once; try again")]
     Contended,

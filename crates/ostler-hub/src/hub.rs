@@ -7,6 +7,7 @@ use crate::access::Access;
 use crate::bus::{Bus, LocalBus};
 use crate::error::Error;
 use crate::events::{about, EventKind, Events};
+use crate::jobs::{Jobs, Shared};
 use crate::policies::Policies;
 use crate::recent::Recent;
 use crate::session::{EndReason, SessionState};
@@ -31,6 +32,26 @@ const REMEMBERED_ENDS: usize = 10_000;
 /// Locks that keep notifications of one twin in the order of their versions.
 const NOTIFY_LOCKS: usize = 1024;
 
+/// Where a hub takes the time from; tests bring their own.
+#[derive(Clone)]
+pub struct Clock(pub Arc<dyn Fn() -> Timestamp + Send + Sync>);
+
+impl Default for Clock {
+    /// The machine's clock.
+    fn default() -> Clock {
+        Clock(Arc::new(|| {
+            let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            Timestamp::from_ticks(i64::try_from(since_epoch.as_nanos() / 100).unwrap_or(i64::MAX))
+        }))
+    }
+}
+
+impl std::fmt::Debug for Clock {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Clock")
+    }
+}
+
 /// What a hub is made with.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -43,6 +64,10 @@ pub struct Options {
     /// Failed sign-ins of one address that are answered in full before it is held back: at once, and
     /// then per second.
     pub sign_in_failures: (u32, u32),
+    /// How many days an ended job is kept (service §10.5).
+    pub job_retention_days: u64,
+    /// Where the time comes from.
+    pub clock: Clock,
 }
 
 impl Default for Options {
@@ -52,6 +77,8 @@ impl Default for Options {
             skew_secs: 300,
             max_identities: ostler_core::limits::IDENTITIES as u64,
             sign_in_failures: (50, 5),
+            job_retention_days: ostler_core::limits::JOB_RETENTION_DAYS,
+            clock: Clock::default(),
         }
     }
 }
@@ -83,10 +110,11 @@ pub struct Hub {
     pub(crate) options: Options,
     pub(crate) epochs: AtomicU64,
     pub(crate) ends: Mutex<Recent<EntityId, Ended>>,
+    pub(crate) jobs: Jobs,
     notify_order: Box<[tokio::sync::Mutex<()>]>,
     hasher: foldhash::fast::RandomState,
-    events: Events,
-    stats: Stats,
+    events: Arc<Events>,
+    stats: Arc<Stats>,
     random: SystemRandom,
 }
 
@@ -104,9 +132,11 @@ impl Hub {
     pub async fn open(store: Arc<dyn Store>, options: Options) -> Result<Arc<Hub>, Error> {
         let random = SystemRandom::new();
         let policies = Policies::load(store.as_ref(), &random).await?;
-        Ok(Arc::new(Hub {
+        let (bus, events, stats) = (Arc::<LocalBus>::default(), Arc::default(), Arc::default());
+        let hub = Arc::new_cyclic(|hub| Hub {
+            jobs: Jobs::new(Shared::new(hub.clone(), &store, &bus, &events, &stats, &options)),
             store,
-            bus: Arc::default(),
+            bus,
             policies,
             access: Access::new(options.sign_in_failures),
             options,
@@ -114,16 +144,17 @@ impl Hub {
             ends: Mutex::new(Recent::new(REMEMBERED_ENDS)),
             notify_order: (0..NOTIFY_LOCKS).map(|_| tokio::sync::Mutex::default()).collect(),
             hasher: foldhash::fast::RandomState::default(),
-            events: Events::default(),
-            stats: Stats::default(),
+            events,
+            stats,
             random,
-        }))
+        });
+        hub.jobs.begin().await?;
+        Ok(hub)
     }
 
-    /// The time, from the machine's clock.
+    /// The time, from the hub's clock.
     pub fn now(&self) -> Timestamp {
-        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Timestamp::from_ticks(i64::try_from(since_epoch.as_nanos() / 100).unwrap_or(i64::MAX))
+        (self.options.clock.0)()
     }
 
     /// The live stream.

@@ -1,4 +1,4 @@
-//! The operations of the hub: registry, twins, methods, device sessions, policies.
+//! The operations of the hub: registry, twins, methods, jobs, device sessions, policies.
 //!
 //! A front end takes a request apart, calls one function here and writes down what comes back. Each
 //! write loads a record, lets `ostler-core` decide, commits if the record is unchanged, and only then
@@ -16,6 +16,7 @@ pub mod diagnosis;
 mod error;
 pub mod events;
 mod hub;
+pub mod jobs;
 mod methods;
 pub mod policies;
 mod recent;
@@ -25,5 +26,5 @@ pub mod stats;
 mod twins;
 
 pub use error::Error;
-pub use hub::{Hub, Options, View};
+pub use hub::{Clock, Hub, Options, View};
 pub use registry::IfMatch;

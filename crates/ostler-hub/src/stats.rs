@@ -49,6 +49,16 @@ pub struct Stats {
     pub telemetry_messages: Counter,
     /// Bytes in them.
     pub telemetry_bytes: Counter,
+    /// Jobs created.
+    pub jobs_created: Counter,
+    /// Jobs that ended.
+    pub jobs_ended: Counter,
+    /// Devices on which a job was done.
+    pub job_steps_succeeded: Counter,
+    /// Devices on which a job failed.
+    pub job_steps_failed: Counter,
+    /// Devices on which a job was canceled.
+    pub job_steps_canceled: Counter,
     /// Commits that had to be decided again because the record had changed.
     pub commit_retries: Counter,
 }

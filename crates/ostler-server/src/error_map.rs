@@ -49,6 +49,11 @@ pub(crate) fn public(error: &Error) -> (ErrorCode, Cow<'static, str>) {
         // The service's table has no code for a name in general.
         Error::NameTaken(_) => ErrorCode::InvalidOperation,
         Error::NameUnknown(_) => ErrorCode::GenericNotFound,
+        Error::JobNotFound(_) => ErrorCode::JobNotFound,
+        Error::JobExists(_) => ErrorCode::JobAlreadyExists,
+        Error::TooManyJobs(_) => ErrorCode::ThrottlingMaxActiveJobCountExceeded,
+        Error::Job(_) => ErrorCode::ArgumentInvalid,
+        Error::JobState(_) => ErrorCode::InvalidOperation,
         Error::Contended => ErrorCode::ServerBusy,
     };
     (code, error.to_string().into())

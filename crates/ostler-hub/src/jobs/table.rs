@@ -1,0 +1,284 @@
+//! The jobs that have not ended, and how wishes reach them.
+//!
+//! Invariant: a job that has not ended is in the table; one that has ended is not.
+//!
+//! Invariant: at most one task runs a job. A wish left with a job is answered by that task; leaving a wish
+//! with a job that waits starts its task.
+//!
+//! Invariant: locks are taken in the order table, job.
+
+use crate::bus::LocalBus;
+use crate::error::Error;
+use crate::events::Events;
+use crate::hub::{Clock, Hub, Options};
+use crate::stats::Stats;
+use ostler_core::job::{Job, JobId, JobView, Refused, Tally};
+use ostler_core::limits::JOBS_ACTIVE;
+use ostler_core::time::Timestamp;
+use ostler_store::Store;
+use parking_lot::Mutex;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, OnceLock, Weak};
+use tokio::sync::{oneshot, watch, Notify};
+
+/// What a back end wishes of a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wish {
+    Cancel,
+    Pause,
+    Resume,
+}
+
+/// A wish, and where to answer it.
+pub(super) struct Asked {
+    pub(super) wish: Wish,
+    pub(super) answer: oneshot::Sender<Result<JobView, Refused>>,
+}
+
+/// A job that has not ended, as everybody holds it.
+#[derive(Default)]
+pub(super) struct Live {
+    state: Mutex<State>,
+    progress: OnceLock<watch::Sender<JobView>>,
+    /// Wakes the job's task.
+    pub(super) wake: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    wishes: Vec<Asked>,
+    /// The job as its task last knew it, while there is one.
+    known: Option<(Job, Tally)>,
+}
+
+impl Live {
+    /// Takes the wishes that were left.
+    pub(super) fn take_wishes(&self) -> Vec<Asked> {
+        std::mem::take(&mut self.state.lock().wishes)
+    }
+
+    /// The job as its task knows it; nothing while it only waits.
+    pub(super) fn view(&self, now: Timestamp) -> Option<JobView> {
+        self.state.lock().known.as_ref().map(|(job, tally)| job.view(Some(tally), now))
+    }
+
+    /// Notes what the job's task knows.
+    pub(super) fn note(&self, job: &Job, tally: &Tally) {
+        self.state.lock().known = Some((job.clone(), tally.clone()));
+    }
+
+    /// Shows a view to whoever watches.
+    pub(super) fn show(&self, view: impl FnOnce() -> JobView) {
+        if let Some(progress) = self.progress.get() {
+            progress.send_replace(view());
+        }
+    }
+
+    /// Watches from now on; `view` is what the first watcher sees at first.
+    pub(super) fn watch(&self, view: JobView) -> watch::Receiver<JobView> {
+        self.progress.get_or_init(|| watch::Sender::new(view)).subscribe()
+    }
+}
+
+/// What a job that has not ended is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Doing {
+    /// Its document is not durable yet.
+    Creating,
+    /// Waits for its time, or is held; no task.
+    Waiting,
+    /// Its task is at work.
+    Running,
+}
+
+struct Entry {
+    doing: Doing,
+    live: Arc<Live>,
+}
+
+#[derive(Default)]
+struct Table {
+    jobs: HashMap<JobId, Entry>,
+    /// Those that wait for their time.
+    scheduled: BTreeSet<(Timestamp, JobId)>,
+}
+
+/// How far the hub is from its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Phase {
+    /// Jobs run.
+    Open,
+    /// What has begun is let finish, nothing else begins.
+    Draining,
+    /// The hub is gone.
+    Gone,
+}
+
+/// What all jobs of a hub share.
+pub(crate) struct Shared {
+    pub(super) hub: Weak<Hub>,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) bus: Arc<LocalBus>,
+    pub(super) events: Arc<Events>,
+    pub(super) stats: Arc<Stats>,
+    pub(super) phase: watch::Sender<Phase>,
+    pub(super) retention_days: u64,
+    clock: Clock,
+    /// Wakes the scheduler.
+    pub(super) wake: Notify,
+    table: Mutex<Table>,
+}
+
+/// What follows when a job's task ends without the job having ended.
+pub(super) enum Rest {
+    /// It waits for this time.
+    Until(Timestamp),
+    /// It waits for a wish.
+    Held,
+}
+
+impl Shared {
+    /// The jobs of `hub`, none yet.
+    pub(crate) fn new(
+        hub: Weak<Hub>,
+        store: &Arc<dyn Store>,
+        bus: &Arc<LocalBus>,
+        events: &Arc<Events>,
+        stats: &Arc<Stats>,
+        options: &Options,
+    ) -> Arc<Shared> {
+        Arc::new(Shared {
+            hub,
+            store: store.clone(),
+            bus: bus.clone(),
+            events: events.clone(),
+            stats: stats.clone(),
+            phase: watch::Sender::new(Phase::Open),
+            retention_days: options.job_retention_days,
+            clock: options.clock.clone(),
+            wake: Notify::new(),
+            table: Mutex::default(),
+        })
+    }
+
+    /// The time, from the hub's clock.
+    pub(super) fn now(&self) -> Timestamp {
+        (self.clock.0)()
+    }
+
+    /// Takes a place for a new job.
+    pub(super) fn reserve(&self, id: &JobId) -> Result<Arc<Live>, Error> {
+        let mut table = self.table.lock();
+        if table.jobs.contains_key(id) {
+            return Err(Error::JobExists(id.to_string()));
+        }
+        if table.jobs.len() >= JOBS_ACTIVE {
+            return Err(Error::TooManyJobs(JOBS_ACTIVE));
+        }
+        let live = Arc::new(Live::default());
+        table.jobs.insert(id.clone(), Entry { doing: Doing::Creating, live: live.clone() });
+        Ok(live)
+    }
+
+    /// Gives a place back: the job was not made, or has ended.
+    pub(super) fn remove(&self, id: &JobId) {
+        self.table.lock().jobs.remove(id);
+    }
+
+    /// A stored job found at the start.
+    pub(super) fn insert(&self, id: &JobId) {
+        let entry = Entry { doing: Doing::Creating, live: Arc::default() };
+        self.table.lock().jobs.insert(id.clone(), entry);
+    }
+
+    /// The job's task ends or its document has become durable. `false` when a wish has come meanwhile:
+    /// then the task goes on, or is to be started.
+    pub(super) fn rest(&self, id: &JobId, rest: &Rest) -> bool {
+        let mut table = self.table.lock();
+        let Some(entry) = table.jobs.get_mut(id) else { return true };
+        let mut state = entry.live.state.lock();
+        if !state.wishes.is_empty() {
+            entry.doing = Doing::Running;
+            return false;
+        }
+        state.known = None;
+        drop(state);
+        entry.doing = Doing::Waiting;
+        if let Rest::Until(at) = rest {
+            table.scheduled.insert((*at, id.clone()));
+            self.wake.notify_one();
+        }
+        true
+    }
+
+    /// The jobs whose time has come, now to be run; and when the next one comes.
+    pub(super) fn due(&self, now: Timestamp) -> (Vec<JobId>, Option<Timestamp>) {
+        let mut table = self.table.lock();
+        let mut due = Vec::new();
+        while let Some((at, _)) = table.scheduled.first() {
+            if *at > now {
+                return (due, Some(*at));
+            }
+            let Some((_, id)) = table.scheduled.pop_first() else { break };
+            if let Some(entry) = table.jobs.get_mut(&id) {
+                if entry.doing == Doing::Waiting {
+                    entry.doing = Doing::Running;
+                    due.push(id);
+                }
+            }
+        }
+        (due, None)
+    }
+
+    /// The job, if it has not ended.
+    pub(super) fn live(&self, id: &str) -> Option<Arc<Live>> {
+        self.table.lock().jobs.get(id).map(|entry| entry.live.clone())
+    }
+
+    /// Calls `watch` with the job while it is certain that its end has not been shown yet.
+    pub(super) fn with_live<T>(&self, id: &JobId, watch: impl FnOnce(&Live) -> T) -> Option<T> {
+        self.table.lock().jobs.get(id).map(|entry| watch(&entry.live))
+    }
+
+    /// How many jobs have not ended.
+    pub(super) fn active(&self) -> usize {
+        self.table.lock().jobs.len()
+    }
+
+    /// Leaves a wish with a job; nothing when it has ended. `true` beside the answer when the job's task
+    /// is to be started for it.
+    pub(super) fn wish(
+        &self,
+        id: &JobId,
+        wish: Wish,
+    ) -> Option<(oneshot::Receiver<Result<JobView, Refused>>, bool)> {
+        let mut table = self.table.lock();
+        let entry = table.jobs.get_mut(id)?;
+        let (answer, answered) = oneshot::channel();
+        entry.live.state.lock().wishes.push(Asked { wish, answer });
+        entry.live.wake.notify_one();
+        let start = entry.doing == Doing::Waiting;
+        if start {
+            // What is left of it in the schedule is passed over when its time comes.
+            entry.doing = Doing::Running;
+        }
+        Some((answered, start))
+    }
+}
+
+/// The jobs of a hub. Dropping it ends their tasks.
+pub(crate) struct Jobs {
+    pub(super) shared: Arc<Shared>,
+}
+
+impl Jobs {
+    pub(crate) fn new(shared: Arc<Shared>) -> Jobs {
+        Jobs { shared }
+    }
+}
+
+impl Drop for Jobs {
+    fn drop(&mut self) {
+        self.shared.phase.send_replace(Phase::Gone);
+    }
+}
