@@ -116,6 +116,25 @@ impl<'a> Fields<'a> {
         elements.into_iter().map(|element| element.as_string().ok_or_else(wrong)).collect()
     }
 
+    /// A list member, each element still as text; `None` when it is absent.
+    pub(crate) fn elements(&self, name: &str) -> Result<Option<Vec<Raw<'a>>>, InvalidBody> {
+        let wrong = || InvalidBody::shape(format!("{name} must be a list"));
+        self.get(name).map(|value| value.elements().ok_or_else(wrong)).transpose()
+    }
+
+    /// Refuses members of other names, where ignoring a misspelt one would do harm.
+    pub(crate) fn allow_only(&self, what: &str, names: &[&str]) -> Result<(), InvalidBody> {
+        let known = |key: &str| names.iter().any(|name| key.eq_ignore_ascii_case(name));
+        match self.0.iter().find(|(key, _)| !known(key)) {
+            None => Ok(()),
+            Some((key, _)) => {
+                let shown: String = key.chars().take(64).collect();
+                let names = names.join(", ");
+                Err(InvalidBody::argument(format!("{what} has no member '{shown}'; there are {names}")))
+            }
+        }
+    }
+
     /// Whether there are no members.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -15,7 +15,11 @@ use ostler_core::method::{MethodAnswer, MethodCall, MethodError};
 /// # Errors
 /// [`InvalidBody`] names the member and the rule.
 pub fn read_call(body: &[u8]) -> Result<MethodCall, InvalidBody> {
-    let fields = Fields::of_body(body)?;
+    read_call_fields(&Fields::of_body(body)?)
+}
+
+/// Reads the members of a call, alone or within a job.
+pub(super) fn read_call_fields(fields: &Fields<'_>) -> Result<MethodCall, InvalidBody> {
     let name = fields.text("methodName")?.ok_or_else(|| InvalidBody::missing("methodName"))?;
     let payload = fields.get("payload").unwrap_or(Raw::NULL);
     let response_timeout = match fields.integer("responseTimeoutInSeconds")? {

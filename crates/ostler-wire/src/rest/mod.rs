@@ -9,9 +9,11 @@ pub mod etag;
 pub mod extension;
 mod fields;
 pub mod identity;
+pub mod job;
 pub mod method;
 pub mod page;
 pub mod query;
+mod rollout;
 pub mod route;
 #[cfg(test)]
 mod testing;

@@ -66,7 +66,11 @@ fn write_configurations(record: &Record, object: &mut ObjectWriter<'_>) {
 /// # Errors
 /// [`InvalidBody`] when the body, or a section in it, is not an object.
 pub fn read_patch(body: &[u8]) -> Result<TwinPatch, InvalidBody> {
-    let fields = Fields::of_body(body)?;
+    read_patch_fields(&Fields::of_body(body)?)
+}
+
+/// Reads the sections of a patch, alone or within a job.
+pub(super) fn read_patch_fields(fields: &Fields<'_>) -> Result<TwinPatch, InvalidBody> {
     let properties = fields.fields("properties")?;
     Ok(TwinPatch {
         tags: read_section_patch(fields.given("tags"), "tags")?,
