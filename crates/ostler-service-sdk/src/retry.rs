@@ -58,6 +58,13 @@ pub(crate) enum Failure {
     Refused { status: u16, retry_after: Option<Duration> },
 }
 
+impl Failure {
+    /// Whether the hub may have executed the request all the same. Throttling comes before execution.
+    pub(crate) fn may_have_run(self) -> bool {
+        !matches!(self, Failure::NotSent | Failure::Refused { status: 429, .. })
+    }
+}
+
 /// Where a call stands.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Progress {

@@ -78,6 +78,8 @@ pub(crate) struct Reply {
     pub status: StatusCode,
     pub headers: HeaderMap,
     pub body: Bytes,
+    /// An earlier attempt may have been executed without its answer having come back.
+    pub may_have_run_before: bool,
 }
 
 impl Reply {
@@ -108,17 +110,22 @@ impl Transport {
     pub async fn exchange(&self, call: &Call) -> Result<Reply, Error> {
         let timeout = call.timeout.unwrap_or(self.timeout);
         let mut progress = Progress { attempts: 0, waited: Duration::ZERO };
+        let mut may_have_run = false;
         loop {
             progress.attempts += 1;
             let started = Instant::now();
-            let result = match tokio::time::timeout(timeout, self.attempt(call)).await {
+            let mut result = match tokio::time::timeout(timeout, self.attempt(call)).await {
                 Ok(result) => result,
                 Err(_) => Err(self.timed_out(timeout)),
             };
+            if let Ok(reply) = &mut result {
+                reply.may_have_run_before = may_have_run;
+            }
             let Some(failure) = failure_of(&result) else { return result };
             let Some(wait) = next_wait(&self.retry, call.safety, failure, progress, jitter()) else {
                 return result;
             };
+            may_have_run |= failure.may_have_run();
             tracing::debug!(
                 method = %call.method,
                 attempt = progress.attempts,
@@ -170,7 +177,12 @@ impl Transport {
             .collect()
             .await
             .map_err(|source: BoxError| Error::Interrupted { authority: self.authority.clone(), source })?;
-        Ok(Reply { status: head.status, headers: head.headers, body: body.to_bytes() })
+        Ok(Reply {
+            status: head.status,
+            headers: head.headers,
+            body: body.to_bytes(),
+            may_have_run_before: false,
+        })
     }
 
     fn request(&self, call: &Call) -> Result<Request<Full<Bytes>>, Error> {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use ostler_service_sdk::{
     BulkEntry, BulkOptions, Client, Device, DeviceId, EntityId, Error, ErrorKind, EventFilter, EventKind,
-    IfMatch, ImportMode, ItemType, MethodCall, RetryPolicy, TwinPatch,
+    IfMatch, ImportMode, ItemType, JobFilter, JobStatus, JobWork, MethodCall, NewJob, RetryPolicy, TwinPatch,
 };
 use serde_json::{json, Value};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -391,4 +391,73 @@ async fn a_query_that_goes_in_circles_ends() {
     let objects: Vec<_> = hub.client.query("q").objects().collect().await;
     assert_eq!((objects.len(), hub.seen().len()), (2, 2));
     assert_eq!(objects[1].as_ref().unwrap_err().kind(), ErrorKind::Protocol);
+}
+
+/// A job as the hub would tell of it, created a moment ago.
+fn told_job(condition: &str) -> Value {
+    json!({
+        "jobId": "j", "type": "scheduleUpdateTwin", "status": "queued", "queryCondition": condition,
+        "createdTime": "2026-01-31T03:00:00.0000000Z", "startTime": "2026-01-31T03:00:00.0000000Z",
+        "maxExecutionTimeInSeconds": 3600, "updateTwin": { "etag": "*", "tags": { "a": 1 } }
+    })
+}
+
+fn conflict() -> Reply {
+    answer(409, json!({ "Message": "ErrorCode:JobAlreadyExists;j" }))
+}
+
+#[tokio::test]
+async fn a_job_is_created_once_however_often_it_is_sent() {
+    let job = NewJob::new("j", JobWork::Twin(TwinPatch::tags(json!({ "a": 1 }))), "*");
+    let put = "PUT /jobs/v2/j?api-version=2021-04-12";
+    let get = "GET /jobs/v2/j?api-version=2021-04-12";
+
+    let hub = Hub::start([Reply::HangUp, conflict(), answer(200, told_job("*"))]).await;
+    assert_eq!(hub.client.create_job(&job).await.unwrap().status, JobStatus::Queued);
+    assert_eq!(hub.lines(), [put, put, get]);
+
+    let hub = Hub::start([answer(503, json!({})), conflict(), answer(200, told_job("tags.x = 1"))]).await;
+    assert_eq!(hub.client.create_job(&job).await.unwrap_err().kind(), ErrorKind::Conflict);
+    assert_eq!(hub.lines(), [put, put, get], "another job of this id is a conflict");
+
+    for before in [None, Some(answer(429, json!({})))] {
+        let attempts = 1 + usize::from(before.is_some());
+        let hub = Hub::start(before.into_iter().chain([conflict()])).await;
+        assert_eq!(hub.client.create_job(&job).await.unwrap_err().kind(), ErrorKind::Conflict);
+        assert_eq!(hub.lines(), vec![put; attempts], "an attempt that did not arrive explains nothing");
+    }
+
+    let parent =
+        json!({ "jobId": "j2", "type": "scheduleUpdateTwin", "status": "queued", "parentJobId": "j" });
+    let hub = Hub::start([Reply::HangUp, conflict(), answer(200, parent)]).await;
+    assert_eq!(hub.client.retry_job("j", "j2").await.unwrap().job_id, "j2");
+}
+
+#[tokio::test]
+async fn jobs_are_listed_page_by_page() {
+    let hub = Hub::start([
+        Reply::Answer(200, "x-ms-continuation: next\r\n", json!([told_job("*")]).to_string()),
+        answer(200, json!([told_job("*"), told_job("*")])),
+    ])
+    .await;
+    let filter = JobFilter { status: Some(JobStatus::Running), ..JobFilter::default() };
+    let jobs: Vec<_> = hub.client.all_jobs(filter).collect().await;
+    assert_eq!(jobs.iter().filter(|job| job.is_ok()).count(), 3);
+    let line = "GET /jobs/v2/query?api-version=2021-04-12&jobStatus=running";
+    assert_eq!(hub.lines(), [line, line]);
+    let tokens: Vec<_> =
+        hub.seen().iter().map(|seen| seen.header("x-ms-continuation").map(str::to_owned)).collect();
+    assert_eq!(tokens, [None, Some("next".to_owned())]);
+}
+
+#[tokio::test]
+async fn progress_is_read_line_by_line() {
+    let hub = Hub::start([Reply::Open(
+        "{\"jobId\":\"j\",\"type\":\"scheduleUpdateTwin\",\"status\":\"paused\"}\n\n{\"jobId\":\"j\",\"type\":\"x\",\"status\":\"y\"}\n",
+    )])
+    .await;
+    let mut progress = hub.client.job_progress("j").await.unwrap();
+    assert_eq!(progress.next().await.unwrap().unwrap().status, JobStatus::Paused);
+    assert_eq!(progress.next().await.unwrap().unwrap().status, JobStatus::Other("y".into()));
+    assert_eq!(hub.lines(), ["GET /ostler/v1/jobs/j/progress?api-version=2021-04-12"]);
 }

@@ -1,4 +1,4 @@
-//! The service's JSON documents as types (service §5–9).
+//! The service's JSON documents as types (service §5–10).
 //!
 //! Must not know: HTTP, routes.
 //!
@@ -9,6 +9,7 @@
 mod bulk;
 mod extension;
 mod identity;
+mod job;
 mod method;
 mod query;
 mod twin;
@@ -21,6 +22,10 @@ pub use extension::{
 pub use identity::{
     Authentication, AuthenticationType, Capabilities, ConnectionState, Device, DeviceStatistics, Module,
     ServiceStatistics, Status, SymmetricKey, X509Thumbprint,
+};
+pub use job::{
+    DeviceJob, DeviceJobError, DeviceJobOutcome, DeviceJobStatus, DryRun, DryRunWave, Gate, Job,
+    JobStatistics, JobStatus, JobType, JobWork, NewJob, Offline, Rollout, WaveProgress, Waves,
 };
 pub use method::{MethodCall, MethodResult};
 pub use query::ItemType;

@@ -1,33 +1,17 @@
-//! The live event stream: newline-delimited JSON over one long response (`GET /ostler/v1/events`).
-//!
-//! Invariant: a stream that shows no sign of life for [`SILENCE`] ends with an error: the hub may be gone without a word.
-//! Invariant: a line longer than [`MAX_LINE`] ends the stream with an error instead of growing without end.
+//! The live event stream (`GET /ostler/v1/events`).
 
-use std::collections::VecDeque;
-use std::future::Future;
-use std::pin::Pin;
-use std::task::{ready, Context, Poll};
-use std::time::Duration;
-
-use bytes::{Buf, BytesMut};
-use futures_util::Stream;
 use http::Method;
-use http_body::Body;
-use hyper::body::Incoming;
-use tokio::time::{Instant, Sleep};
 
 use super::encode;
+use super::lines::LineStream;
 use crate::error::Error;
 use crate::model::{Event, EventFilter};
 use crate::retry::Safety;
 use crate::transport::Call;
 use crate::Client;
 
-/// A telemetry message has 256 KB at most; as base64 or escaped text, with its properties, it stays below this.
-const MAX_LINE: usize = 4 << 20;
-
-/// A hub sends an empty line every 15 s when nothing happens.
-const SILENCE: Duration = Duration::from_secs(60);
+/// Live events as they come. Ends when the hub closes it, or after the first error.
+pub type EventStream = LineStream<Event>;
 
 impl Client {
     /// Opens the live event stream. It shows what happens from now on, keeps nothing, and ends with the connection;
@@ -45,138 +29,6 @@ impl Client {
         if let Some(device) = &filter.device_id {
             call.query.push_str(&format!("&deviceId={}", encode(device)));
         }
-        let response = self.transport.open(&call).await?;
-        Ok(EventStream {
-            body: response.into_body(),
-            authority: self.authority().to_owned(),
-            lines: Lines::default(),
-            silence: Box::pin(tokio::time::sleep(SILENCE)),
-            ended: false,
-        })
-    }
-}
-
-/// Live events as they come. Ends when the hub closes it, or after the first error.
-pub struct EventStream {
-    body: Incoming,
-    authority: String,
-    lines: Lines,
-    silence: Pin<Box<Sleep>>,
-    ended: bool,
-}
-
-impl std::fmt::Debug for EventStream {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("EventStream").field("authority", &self.authority).finish_non_exhaustive()
-    }
-}
-
-impl Stream for EventStream {
-    type Item = Result<Event, Error>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let stream = &mut *self;
-        loop {
-            if let Some(line) = stream.lines.pop() {
-                return Poll::Ready(Some(parse(&line)));
-            }
-            if stream.ended {
-                return Poll::Ready(None);
-            }
-            let Poll::Ready(frame) = Pin::new(&mut stream.body).poll_frame(cx) else {
-                ready!(stream.silence.as_mut().poll(cx));
-                stream.ended = true;
-                let authority = stream.authority.clone();
-                return Poll::Ready(Some(Err(Error::Timeout { authority, after: SILENCE })));
-            };
-            match frame {
-                None => stream.ended = true,
-                Some(Ok(frame)) => {
-                    stream.silence.as_mut().reset(Instant::now() + SILENCE);
-                    let Ok(mut data) = frame.into_data() else { continue };
-                    if let Err(reason) = stream.lines.push(&mut data) {
-                        stream.ended = true;
-                        return Poll::Ready(Some(Err(unexpected(reason))));
-                    }
-                }
-                Some(Err(error)) => {
-                    stream.ended = true;
-                    let authority = stream.authority.clone();
-                    return Poll::Ready(Some(Err(Error::Interrupted { authority, source: error.into() })));
-                }
-            }
-        }
-    }
-}
-
-fn parse(line: &[u8]) -> Result<Event, Error> {
-    serde_json::from_slice(line).map_err(|error| unexpected(format!("an event does not parse: {error}")))
-}
-
-fn unexpected(reason: String) -> Error {
-    Error::UnexpectedAnswer { status: 200, reason }
-}
-
-/// Puts lines together from chunks cut anywhere. Empty lines are keep-alives and are dropped.
-#[derive(Default)]
-struct Lines {
-    partial: BytesMut,
-    complete: VecDeque<BytesMut>,
-}
-
-impl Lines {
-    fn push(&mut self, data: &mut impl Buf) -> Result<(), String> {
-        while data.has_remaining() {
-            let chunk = data.chunk();
-            let Some(end) = chunk.iter().position(|byte| *byte == b'\n') else {
-                self.partial.extend_from_slice(chunk);
-                data.advance(chunk.len());
-                break_if_too_long(&self.partial)?;
-                continue;
-            };
-            self.partial.extend_from_slice(&chunk[..end]);
-            data.advance(end + 1);
-            break_if_too_long(&self.partial)?;
-            let line = self.partial.split();
-            if !line.trim_ascii().is_empty() {
-                self.complete.push_back(line);
-            }
-        }
-        Ok(())
-    }
-
-    fn pop(&mut self) -> Option<BytesMut> {
-        self.complete.pop_front()
-    }
-}
-
-fn break_if_too_long(line: &[u8]) -> Result<(), String> {
-    if line.len() > MAX_LINE {
-        return Err(format!("an event is longer than {MAX_LINE} bytes"));
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lines_are_put_together_from_chunks_cut_anywhere() {
-        let text = b"{\"a\":1}\n\n{\"b\":2}\r\n{\"c\"";
-        for cut in 0..text.len() {
-            let mut lines = Lines::default();
-            lines.push(&mut &text[..cut]).unwrap();
-            lines.push(&mut &text[cut..]).unwrap();
-            let seen: Vec<_> = std::iter::from_fn(|| lines.pop()).collect();
-            assert_eq!(seen, [&b"{\"a\":1}"[..], &b"{\"b\":2}\r"[..]], "cut at {cut}");
-        }
-    }
-
-    #[test]
-    fn a_line_without_end_is_refused() {
-        let mut lines = Lines::default();
-        assert!(lines.push(&mut &vec![b'x'; MAX_LINE][..]).is_ok());
-        assert!(lines.push(&mut &b"x"[..]).is_err());
+        self.lines(&call).await
     }
 }

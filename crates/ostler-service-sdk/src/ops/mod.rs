@@ -14,6 +14,8 @@ use crate::error::Error;
 mod bulk;
 mod events;
 mod extension;
+mod job;
+mod lines;
 mod method;
 mod query;
 mod registry;
@@ -22,6 +24,8 @@ mod twin;
 pub use bulk::{BulkOptions, BulkSummary, ChunkReport, MAX_BULK_ENTRIES};
 pub use events::EventStream;
 pub use extension::Probe;
+pub use job::{JobFilter, JobPage, JobProgress};
+pub use lines::LineStream;
 pub use query::{Query, QueryPage};
 
 /// Under which condition a write takes place.
