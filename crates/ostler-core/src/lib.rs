@@ -15,6 +15,7 @@ pub mod job;
 pub mod json;
 pub mod limits;
 pub mod method;
+pub mod query;
 pub mod record;
 pub mod sas;
 pub mod time;

@@ -85,3 +85,12 @@ pub const JOB_RETENTION_DAYS: u64 = 30;
 
 /// Levels of nesting accepted in any JSON document from outside.
 pub const JSON_DEPTH: usize = 64;
+
+/// Characters of a query or condition (query §8).
+pub const QUERY_CHARS: usize = 8192;
+/// Levels of an expression.
+pub const QUERY_DEPTH: usize = 64;
+/// Groups of one query.
+pub const QUERY_GROUPS: usize = 100_000;
+/// Bytes of the values that one query groups by.
+pub const QUERY_GROUP_BYTES: usize = 64 * 1024 * 1024;

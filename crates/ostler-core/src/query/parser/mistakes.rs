@@ -1,0 +1,74 @@
+//! What to say where something unexpected stands: the common mistakes, and what to write instead.
+//!
+//! Must not know: how to read on after a mistake; the first one ends reading.
+
+use super::super::error::ParseError;
+use super::super::lexer::Token;
+use super::super::words;
+use super::Parser;
+
+impl Parser {
+    /// The error for the current token: `words` are those that would be valid here.
+    pub(super) fn unexpected(&self, expected: &str, words: &[&str]) -> ParseError {
+        let token = self.token();
+        let error = self.position().error(format!("found {}, expected {expected}", token.shown()));
+        let suggestion = match token {
+            Token::Word(word) => {
+                words::nearest(word, words.iter().copied()).filter(|near| !near.eq_ignore_ascii_case(word))
+            }
+            _ => None,
+        };
+        let error = error.suggest(suggestion);
+        match self.mistake() {
+            Some(hint) if suggestion.is_none() => error.hint(hint),
+            _ => error,
+        }
+    }
+
+    fn mistake(&self) -> Option<&'static str> {
+        let before = self.at.checked_sub(1).and_then(|at| self.tokens.get(at)).map(|(token, _)| token);
+        Some(match (before, self.token()) {
+            (_, Token::Symbol("=")) => match before {
+                Some(Token::Symbol("=")) => "equality is written with one '='",
+                _ => "a value must stand before '='",
+            },
+            (Some(Token::Word(word)), Token::Symbol("(")) if is_in(word) => {
+                "arrays stand in square brackets: IN ['a', 'b']"
+            }
+            (_, Token::Symbol("[")) => {
+                "array elements have no index, ask ARRAY_CONTAINS(path, value); a name is escaped with two brackets"
+            }
+            (None, Token::Word(word)) if word.eq_ignore_ascii_case("SELECT") => {
+                "a condition is only what stands behind WHERE"
+            }
+            (None, Token::Word(word)) if word.eq_ignore_ascii_case("WHERE") => {
+                "a condition begins behind WHERE"
+            }
+            (None, Token::End) => "'*' stands for all",
+            (_, Token::Word(word)) => return of_word(word),
+            (_, Token::Text(_)) if matches!(before, Some(Token::Word(_) | Token::Escaped(_))) => {
+                "an operator such as '=' is missing before the string"
+            }
+            _ => return None,
+        })
+    }
+}
+
+fn is_in(word: &str) -> bool {
+    word.eq_ignore_ascii_case("IN") || word.eq_ignore_ascii_case("NIN")
+}
+
+fn of_word(word: &str) -> Option<&'static str> {
+    Some(match &*word.to_ascii_uppercase() {
+        "BETWEEN" => "write x >= low AND x <= high",
+        "IS" => "write IS_DEFINED(x), IS_NULL(x) or x = null",
+        "DISTINCT" => "distinct values come from GROUP BY",
+        "HAVING" | "JOIN" | "UNION" | "CASE" | "EXISTS" => "the language has no such construct",
+        "SELECT" => "the language has no sub-queries",
+        "LIMIT" | "OFFSET" | "ORDER" | "WHERE" | "GROUP" => {
+            "clauses stand in the order WHERE, GROUP BY, ORDER BY, LIMIT, OFFSET, each once"
+        }
+        "AND" | "OR" | "NOT" | "IN" | "NIN" => "an operand is missing before it",
+        _ => "text stands in quotes, names with other characters in [[ ]]",
+    })
+}
