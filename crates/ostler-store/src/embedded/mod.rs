@@ -15,6 +15,7 @@
 mod backup;
 mod disk;
 mod documents;
+mod epoch;
 mod folder;
 mod journal;
 mod load;
@@ -22,6 +23,7 @@ mod model;
 mod names;
 mod queue;
 mod settings;
+mod shard;
 mod status;
 #[cfg(test)]
 mod tests;

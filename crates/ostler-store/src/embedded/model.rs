@@ -1,52 +1,58 @@
 //! Every record in memory, as the bytes that the disk holds: what all reads are answered from.
 //!
 //! ```text
-//!        hash(id) ── six bits ──> shard 0..63, each behind its own lock
-//!                                   HashTable< Box<[u8]> >   the record, its id inside
-//!                                   dirty: ids whose activity times are newer than on disk
-//!        devices, modules: Names    the ids in order, for listing
+//!   devices, modules: a table each
+//!        hash(id) ── six bits ──> shard 0..63, each behind its own lock: the records in slots
+//!        names: the ids in order, for listing
 //! ```
 //!
-//! A boxed slice per entity costs 16 bytes of pointer, its allocation, and about two bytes of table.
+//! A boxed slice per entity costs 16 bytes of pointer, its allocation, and about ten bytes of tables.
 //! Readers hold one shard's lock while they decode, which is a microsecond.
 //!
-//! Must not know: disks, fsync, revision checks, shapes.
+//! Must not know: disks, fsync, revision checks; what a query asks.
 //!
 //! Invariant: only the writer thread adds, replaces or removes records, and only after they are
 //! durable. Anyone may change a record's activity times ([`Model::touch`]).
-//! Invariant: `devices` and `modules` hold the ids of all records and nothing else.
+//! Invariant: a table's names are the ids of all its records and nothing else.
 
+use super::epoch::{Epoch, Epochs, Publishing};
 use super::names::{self, Names};
+use super::shard::{Put, Shard};
 use crate::record::header::{self, Head};
 use crate::{Counts, Revision, Setting};
 use foldhash::fast::RandomState;
-use hashbrown::{HashSet, HashTable};
 use ostler_core::record::Activity;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use std::collections::BTreeMap;
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-const SHARDS: usize = 64;
+pub(crate) const SHARDS: usize = 64;
 /// Where in the hash the shard's number is: the tables inside use the lowest and the seven highest bits.
 const SHARD_SHIFT: u32 = 40;
+/// Bytes kept for open snapshots before the writer waits for them.
+const KEPT_BYTES: u64 = 64 * 1024 * 1024;
 
 /// See the module documentation.
 pub(crate) struct Model {
     hasher: RandomState,
-    shards: Box<[RwLock<Shard>]>,
-    devices: RwLock<Names>,
-    modules: RwLock<Names>,
+    devices: Table,
+    modules: Table,
+    epochs: Epochs,
     settings: RwLock<BTreeMap<Box<str>, Setting>>,
     damaged: RwLock<BTreeMap<Box<str>, String>>,
     tally: Tally,
     any_dirty: AtomicBool,
 }
 
-#[derive(Default)]
-struct Shard {
-    table: HashTable<Box<[u8]>>,
-    dirty: HashSet<Box<str>>,
+/// All devices, or all modules.
+pub(crate) struct Table {
+    pub(crate) shards: Box<[RwLock<Shard>]>,
+    pub(crate) names: RwLock<Names>,
+    /// Names removed by these batches, while a snapshot is open.
+    gone: Mutex<Vec<(Epoch, Box<str>)>>,
+    /// A bit for each shard that keeps something for a snapshot.
+    keeping: AtomicU64,
 }
 
 #[derive(Default)]
@@ -61,9 +67,9 @@ impl Model {
     pub(crate) fn new() -> Model {
         Model {
             hasher: RandomState::default(),
-            shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
-            devices: RwLock::default(),
-            modules: RwLock::default(),
+            devices: Table::new(),
+            modules: Table::new(),
+            epochs: Epochs::new(KEPT_BYTES),
             settings: RwLock::default(),
             damaged: RwLock::default(),
             tally: Tally::default(),
@@ -73,9 +79,10 @@ impl Model {
 
     /// Hands the record's bytes to `read` while its shard is locked.
     pub(crate) fn read<T>(&self, id: &str, read: impl FnOnce(&[u8]) -> T) -> Option<T> {
-        let hash = self.hasher.hash_one(id.as_bytes());
-        let shard = self.shard(hash).read();
-        shard.table.find(hash, |bytes| is(bytes, id)).map(|bytes| read(bytes))
+        let hash = self.hash(id);
+        let shard = self.table_of(id).shard(hash).read();
+        let slot = shard.find(hash, id)?;
+        shard.get(slot).map(read)
     }
 
     pub(crate) fn revision(&self, id: &str) -> Option<Revision> {
@@ -93,12 +100,12 @@ impl Model {
 
     /// Up to `limit` device ids above `after`, in order.
     pub(crate) fn devices_above(&self, after: Option<&str>, limit: usize) -> Vec<String> {
-        self.devices.read().above(after, limit)
+        self.devices.names.read().above(after, limit)
     }
 
     /// The ids (`device/module`) of a device's modules, in order.
     pub(crate) fn modules_of(&self, device: &str) -> Vec<String> {
-        self.modules.read().with_prefix(&format!("{device}/"))
+        self.modules.names.read().with_prefix(&format!("{device}/"))
     }
 
     pub(crate) fn setting(&self, name: &str) -> Option<Setting> {
@@ -122,24 +129,38 @@ impl Model {
     /// A copy of every record, in no order.
     pub(crate) fn records(&self) -> Vec<Vec<u8>> {
         let mut records = Vec::new();
-        for shard in &self.shards {
-            records.extend(shard.read().table.iter().map(|bytes| bytes.to_vec()));
+        for shard in self.devices.shards.iter().chain(&self.modules.shards) {
+            records.extend(shard.read().iter().map(<[u8]>::to_vec));
         }
         records
     }
 
+    /// Devices, or modules.
+    pub(crate) fn table(&self, modules: bool) -> &Table {
+        if modules {
+            &self.modules
+        } else {
+            &self.devices
+        }
+    }
+
+    /// The hash by which a table finds an id.
+    pub(crate) fn hash(&self, id: &str) -> u64 {
+        self.hasher.hash_one(id.as_bytes())
+    }
+
     /// Moves the activity times forward, in place; `false` if there is no such record.
     pub(crate) fn touch(&self, id: &str, activity: Activity) -> bool {
-        let hash = self.hasher.hash_one(id.as_bytes());
-        let mut shard = self.shard(hash).write();
-        let Shard { table, dirty } = &mut *shard;
-        let Some(bytes) = table.find_mut(hash, |bytes| is(bytes, id)) else { return false };
+        let hash = self.hash(id);
+        let mut shard = self.table_of(id).shard(hash).write();
+        let Some(slot) = shard.find(hash, id) else { return false };
+        let Some(bytes) = shard.get_mut(slot) else { return false };
         let before = Head::trusted(bytes).activity();
         let after = later(before, activity);
         if after != before {
             header::set_activity(bytes, after);
-            if !dirty.contains(id) {
-                dirty.insert(id.into());
+            if !shard.dirty.contains(id) {
+                shard.dirty.insert(id.into());
             }
             self.any_dirty.store(true, Ordering::Release);
         }
@@ -155,16 +176,16 @@ impl Model {
     pub(crate) fn take_dirty(&self, limit: usize) -> Vec<(Box<str>, Box<[u8]>)> {
         self.any_dirty.store(false, Ordering::Release);
         let mut taken = Vec::new();
-        for shard in &self.shards {
+        for shard in self.devices.shards.iter().chain(&self.modules.shards) {
             if shard.read().dirty.is_empty() {
                 continue;
             }
             let mut shard = shard.write();
-            let Shard { table, dirty } = &mut *shard;
             let left = limit - taken.len();
-            taken.extend(dirty.extract_if(|_| true).take(left).filter_map(|id| {
-                let hash = self.hasher.hash_one(id.as_bytes());
-                let bytes = table.find(hash, |bytes| is(bytes, &id))?.clone();
+            let ids: Vec<Box<str>> = shard.dirty.extract_if(|_| true).take(left).collect();
+            taken.extend(ids.into_iter().filter_map(|id| {
+                let slot = shard.find(self.hash(&id), &id)?;
+                let bytes = shard.get(slot)?.into();
                 Some((id, bytes))
             }));
             if taken.len() == limit {
@@ -178,64 +199,187 @@ impl Model {
     /// The disk did not take them.
     pub(crate) fn put_back_dirty<'a>(&self, ids: impl Iterator<Item = &'a str>) {
         for id in ids {
-            let hash = self.hasher.hash_one(id.as_bytes());
-            self.shard(hash).write().dirty.insert(id.into());
+            self.table_of(id).shard(self.hash(id)).write().dirty.insert(id.into());
         }
         self.any_dirty.store(true, Ordering::Release);
     }
 
-    /// Adds a durable record, or puts it in place of the old one, whose later activity times it takes.
-    pub(crate) fn put(&self, mut bytes: Box<[u8]>) {
-        let head = Head::trusted(&bytes);
-        let (is_module, is_enabled, length) = (head.is_module(), head.is_enabled(), bytes.len());
-        let hash = self.hasher.hash_one(head.id_as_bytes());
-        let mut shard = self.shard(hash).write();
-        let Shard { table, dirty } = &mut *shard;
-        if let Some(have) = table.find_mut(hash, |have| same(have, &bytes)) {
-            let (old, new) = (Head::trusted(have), Head::trusted(&bytes));
-            let activity = later(old.activity(), new.activity());
-            self.tally.remove(is_module, old.is_enabled(), have.len());
-            if activity != new.activity() {
-                dirty.insert(new.id().into());
-                self.any_dirty.store(true, Ordering::Release);
-                header::set_activity(&mut bytes, activity);
-            }
-            *have = bytes;
-        } else {
-            let id: Box<str> = head.id().into();
-            table.insert_unique(hash, bytes, |have| self.hash(have));
-            drop(shard);
-            let names = if is_module { &self.modules } else { &self.devices };
-            names.write().insert(&id);
-        }
-        self.tally.add(is_module, is_enabled, length);
+    /// Begins a batch: what it changes is seen by no snapshot before it is dropped, and then whole.
+    pub(crate) fn publish(&self) -> Publish<'_> {
+        Publish { model: self, publishing: self.epochs.publish() }
     }
 
-    /// Removes a record, damaged or not.
-    pub(crate) fn remove(&self, id: &str) {
-        self.damaged.write().remove(id);
-        let hash = self.hasher.hash_one(id.as_bytes());
-        let mut shard = self.shard(hash).write();
-        shard.dirty.remove(id);
-        let Ok(entry) = shard.table.find_entry(hash, |bytes| is(bytes, id)) else { return };
-        let (bytes, _) = entry.remove();
-        drop(shard);
-        let head = Head::trusted(&bytes);
-        self.tally.remove(head.is_module(), head.is_enabled(), bytes.len());
-        let names = if head.is_module() { &self.modules } else { &self.devices };
-        names.write().remove(id);
+    /// A point between two batches, to look at everything as it is now.
+    pub(crate) fn snapshot(&self) -> Snapshot<'_> {
+        Snapshot { model: self, at: self.epochs.open() }
     }
 
     pub(crate) fn put_setting(&self, name: &str, setting: Setting) {
         self.settings.write().insert(name.into(), setting);
     }
 
-    fn hash(&self, bytes: &[u8]) -> u64 {
-        self.hasher.hash_one(Head::trusted(bytes).id_as_bytes())
+    fn table_of(&self, id: &str) -> &Table {
+        self.table(is_module(id))
+    }
+
+    /// Bytes kept for open snapshots.
+    #[cfg(test)]
+    pub(crate) fn kept_bytes(&self) -> u64 {
+        self.epochs.kept_bytes()
+    }
+}
+
+/// A batch that is becoming visible.
+pub(crate) struct Publish<'a> {
+    model: &'a Model,
+    publishing: Publishing<'a>,
+}
+
+impl Publish<'_> {
+    /// Adds a durable record, or puts it in place of the old one, whose later activity times it takes.
+    pub(crate) fn put(&mut self, mut bytes: Box<[u8]>) {
+        let Model { hasher, tally, any_dirty, .. } = self.model;
+        let head = Head::trusted(&bytes);
+        let (is_module, is_enabled, length) = (head.is_module(), head.is_enabled(), bytes.len());
+        let table = self.model.table(is_module);
+        let hash = hasher.hash_one(head.id_as_bytes());
+        let mut locked = table.shard(hash).write();
+        let shard = &mut *locked;
+        let mut kept = 0;
+        let keep = self.publishing.keeping(&mut kept);
+        if let Some(have) = shard.find(hash, head.id()).and_then(|slot| shard.get(slot)) {
+            let old = Head::trusted(have);
+            let activity = later(old.activity(), head.activity());
+            tally.remove(is_module, old.is_enabled(), have.len());
+            if activity != head.activity() {
+                shard.dirty.insert(head.id().into());
+                any_dirty.store(true, Ordering::Release);
+                header::set_activity(&mut bytes, activity);
+            }
+        }
+        let Put { slot, is_new } = shard.put(hasher, hash, bytes, keep);
+        if kept > 0 {
+            table.note_keeping(hash);
+        }
+        if is_new {
+            let id: Box<str> = shard.get(slot).map_or("", |bytes| Head::trusted(bytes).id()).into();
+            drop(locked);
+            table.names.write().insert(&id);
+        }
+        self.publishing.kept(kept);
+        tally.add(is_module, is_enabled, length);
+    }
+
+    /// Removes a record, damaged or not.
+    pub(crate) fn remove(&mut self, id: &str) {
+        self.model.damaged.write().remove(id);
+        let hash = self.model.hash(id);
+        let table = self.model.table_of(id);
+        let mut shard = table.shard(hash).write();
+        shard.dirty.remove(id);
+        let Some(slot) = shard.find(hash, id) else { return };
+        let Some(bytes) = shard.get(slot) else { return };
+        let head = Head::trusted(bytes);
+        self.model.tally.remove(head.is_module(), head.is_enabled(), bytes.len());
+        let mut kept = 0;
+        let keep = self.publishing.keeping(&mut kept);
+        let batch = keep.as_ref().map(|(batch, ..)| *batch);
+        shard.remove(hash, slot, keep);
+        drop(shard);
+        if let Some(batch) = batch {
+            table.note_keeping(hash);
+            // Before the name goes, so that whoever misses it there finds it here.
+            table.gone.lock().push((batch, id.into()));
+        }
+        table.names.write().remove(id);
+        self.publishing.kept(kept);
+    }
+}
+
+/// Everything as it was after some batch; see [`Model::snapshot`]. Activity times are those of the
+/// moment at which a record is looked at.
+pub(crate) struct Snapshot<'a> {
+    model: &'a Model,
+    at: Epoch,
+}
+
+impl Snapshot<'_> {
+    /// The batch it stands after.
+    pub(crate) fn at(&self) -> Epoch {
+        self.at
+    }
+
+    /// Hands a record's bytes to `read` while its shard is locked.
+    pub(crate) fn read<T>(&self, id: &str, read: impl FnOnce(&[u8]) -> T) -> Option<T> {
+        let hash = self.model.hash(id);
+        let shard = self.model.table_of(id).shard(hash).read();
+        shard.at(hash, id, self.at).map(read)
+    }
+
+    /// Up to `limit` ids, in order, and `true` if there may be more above them. Some may have been
+    /// created after the snapshot: reading them finds nothing.
+    pub(crate) fn ids(&self, modules: bool, after: Option<&str>, limit: usize) -> (Vec<String>, bool) {
+        let table = self.model.table(modules);
+        let mut ids = table.names.read().above(after, limit);
+        let is_cut = ids.len() == limit;
+        let last = is_cut.then(|| ids.last().cloned()).flatten();
+        let gone = table.gone.lock();
+        let before = ids.len();
+        let is_within = |id: &str| {
+            after.is_none_or(|after| id > after) && last.as_deref().is_none_or(|last| id <= last)
+        };
+        let removed = gone.iter().filter(|(batch, id)| *batch > self.at && is_within(id));
+        ids.extend(removed.map(|(_, id)| String::from(&**id)));
+        drop(gone);
+        if ids.len() > before {
+            ids.sort_unstable();
+            ids.dedup();
+        }
+        (ids, is_cut)
+    }
+}
+
+impl Drop for Snapshot<'_> {
+    fn drop(&mut self) {
+        let Model { epochs, devices, modules, .. } = self.model;
+        if let Some(upto) = epochs.close(self.at) {
+            epochs.forgot(devices.forget(upto) + modules.forget(upto));
+        }
+    }
+}
+
+impl Table {
+    fn new() -> Table {
+        Table {
+            shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
+            names: RwLock::default(),
+            gone: Mutex::default(),
+            keeping: AtomicU64::new(0),
+        }
     }
 
     fn shard(&self, hash: u64) -> &RwLock<Shard> {
         &self.shards[shard_of(hash)]
+    }
+
+    fn note_keeping(&self, hash: u64) {
+        self.keeping.fetch_or(1 << shard_of(hash), Ordering::Release);
+    }
+
+    fn forget(&self, upto: Epoch) -> u64 {
+        self.gone.lock().retain(|(batch, _)| *batch > upto);
+        let keeping = self.keeping.load(Ordering::Acquire);
+        let mut bytes = 0;
+        for place in (0..SHARDS).filter(|place| keeping & (1 << place) != 0) {
+            let mut shard = self.shards[place].write();
+            let (forgot, some_left) = shard.forget(upto);
+            bytes += forgot;
+            if !some_left {
+                // Within the lock: the writer sets the bit within it too.
+                self.keeping.fetch_and(!(1 << place), Ordering::Release);
+            }
+        }
+        bytes
     }
 }
 
@@ -254,13 +398,13 @@ impl Loader {
     /// Adds a record; ids come in ascending order, each once.
     pub(crate) fn add(&mut self, bytes: Box<[u8]>) {
         let head = Head::trusted(&bytes);
-        self.model.tally.add(head.is_module(), head.is_enabled(), bytes.len());
-        let names = if head.is_module() { &mut self.modules } else { &mut self.devices };
+        let Loader { model, devices, modules } = self;
+        model.tally.add(head.is_module(), head.is_enabled(), bytes.len());
+        let (table, names) =
+            if head.is_module() { (&mut model.modules, modules) } else { (&mut model.devices, devices) };
         names.push(head.id());
-        let hasher = self.model.hasher.clone();
-        let hash = hasher.hash_one(head.id_as_bytes());
-        let shard = self.model.shards[shard_of(hash)].get_mut();
-        shard.table.insert_unique(hash, bytes, |have| hasher.hash_one(Head::trusted(have).id_as_bytes()));
+        let hash = model.hasher.hash_one(head.id_as_bytes());
+        table.shards[shard_of(hash)].get_mut().put(&model.hasher, hash, bytes, None);
     }
 
     /// Notes a record that cannot be read.
@@ -273,8 +417,8 @@ impl Loader {
     }
 
     pub(crate) fn build(mut self) -> Model {
-        *self.model.devices.get_mut() = self.devices.build();
-        *self.model.modules.get_mut() = self.modules.build();
+        *self.model.devices.names.get_mut() = self.devices.build();
+        *self.model.modules.names.get_mut() = self.modules.build();
         self.model
     }
 }
@@ -313,18 +457,14 @@ impl Tally {
     }
 }
 
+fn is_module(id: &str) -> bool {
+    id.contains('/')
+}
+
 fn shard_of(hash: u64) -> usize {
     (hash >> SHARD_SHIFT) as usize % SHARDS
 }
 
 fn load(counter: &AtomicU64) -> u64 {
     counter.load(Ordering::Relaxed)
-}
-
-fn is(bytes: &[u8], id: &str) -> bool {
-    Head::trusted(bytes).id_as_bytes() == id.as_bytes()
-}
-
-fn same(a: &[u8], b: &[u8]) -> bool {
-    Head::trusted(a).id_as_bytes() == Head::trusted(b).id_as_bytes()
 }

@@ -529,6 +529,7 @@ fn check(expect: Expect, current: Option<Revision>) -> Result<(), CommitError> {
 }
 
 fn publish(model: &Model, records: Records, settings: Settings) {
+    let mut batch = model.publish();
     // Modules go before their device: a reader may see a device without them, never the reverse.
     let (gone, put): (Vec<_>, Vec<_>) =
         records.into_iter().partition(|(_, staged)| matches!(staged, Staged::Gone));
@@ -536,14 +537,14 @@ fn publish(model: &Model, records: Records, settings: Settings) {
     for (id, _) in
         gone.iter().filter(|(id, _)| is_module(id)).chain(gone.iter().filter(|(id, _)| !is_module(id)))
     {
-        model.remove(id);
+        batch.remove(id);
     }
     for (id, staged) in put {
         if let Staged::Put(bytes, is_new) = staged {
             if is_new {
-                model.remove(&id);
+                batch.remove(&id);
             }
-            model.put(bytes.into());
+            batch.put(bytes.into());
         }
     }
     for (name, setting) in settings {

@@ -1,0 +1,117 @@
+//! Points in time: a batch becomes visible in one step, and a snapshot stands between two batches.
+//!
+//! ```text
+//!   writer:    publish ──> change shards, keeping what they held ──> done: batch 8 is visible
+//!   snapshot:  open at 7 ..... looks at every shard as it was after 7 ..... close
+//! ```
+//!
+//! Publishing a batch holds one lock; opening a snapshot takes the same lock for a moment, so it never
+//! stands within a batch. While no snapshot is open nothing is kept. What is kept is bounded: beyond
+//! the bound the next batch waits until the snapshots that need it are closed, and those are short.
+//!
+//! Must not know: what a batch changes, or what is looked at.
+//!
+//! Invariant: while a snapshot is open, what it may see is kept.
+
+use parking_lot::{Condvar, Mutex, MutexGuard};
+use std::collections::BTreeMap;
+
+/// Counts the batches published since the store was opened.
+pub(crate) type Epoch = u64;
+
+/// What a change must keep, if anything: the batch that is being published, the newest open snapshot,
+/// and a sum that grows by the bytes kept.
+pub(crate) type Keeping<'a> = Option<(Epoch, Epoch, &'a mut u64)>;
+
+/// See the module documentation.
+pub(crate) struct Epochs {
+    state: Mutex<State>,
+    closed: Condvar,
+}
+
+struct State {
+    published: Epoch,
+    /// Open snapshots and how often each is open.
+    open: BTreeMap<Epoch, usize>,
+    kept_bytes: u64,
+    most_bytes: u64,
+}
+
+/// A batch that is becoming visible.
+pub(crate) struct Publishing<'a> {
+    state: MutexGuard<'a, State>,
+}
+
+impl Epochs {
+    /// `most_bytes` are kept for snapshots before the writer waits.
+    pub(crate) fn new(most_bytes: u64) -> Epochs {
+        let state = State { published: 0, open: BTreeMap::new(), kept_bytes: 0, most_bytes };
+        Epochs { state: Mutex::new(state), closed: Condvar::new() }
+    }
+
+    /// Begins the next batch.
+    pub(crate) fn publish(&self) -> Publishing<'_> {
+        let mut state = self.state.lock();
+        while state.kept_bytes > state.most_bytes && !state.open.is_empty() {
+            self.closed.wait(&mut state);
+        }
+        Publishing { state }
+    }
+
+    /// Opens a snapshot after the last batch.
+    pub(crate) fn open(&self) -> Epoch {
+        let mut state = self.state.lock();
+        let at = state.published;
+        *state.open.entry(at).or_default() += 1;
+        at
+    }
+
+    /// Closes a snapshot. If some versions are of no use any more: those replaced by this batch or an
+    /// earlier one.
+    pub(crate) fn close(&self, at: Epoch) -> Option<Epoch> {
+        let mut state = self.state.lock();
+        let oldest = state.open.first_key_value().map(|(oldest, _)| *oldest);
+        if let Some(count) = state.open.get_mut(&at) {
+            *count -= 1;
+            if *count == 0 {
+                state.open.remove(&at);
+            }
+        }
+        self.closed.notify_all();
+        let now_oldest = state.open.first_key_value().map(|(oldest, _)| *oldest);
+        let changed = now_oldest != oldest && state.kept_bytes > 0;
+        changed.then(|| now_oldest.unwrap_or(state.published))
+    }
+
+    /// These bytes are not kept any more.
+    pub(crate) fn forgot(&self, bytes: u64) {
+        let mut state = self.state.lock();
+        state.kept_bytes = state.kept_bytes.saturating_sub(bytes);
+        self.closed.notify_all();
+    }
+
+    /// Bytes kept for snapshots.
+    #[cfg(test)]
+    pub(crate) fn kept_bytes(&self) -> u64 {
+        self.state.lock().kept_bytes
+    }
+}
+
+impl Publishing<'_> {
+    /// What a change in this batch must keep; `sum` goes to [`Publishing::kept`].
+    pub(crate) fn keeping<'s>(&self, sum: &'s mut u64) -> Keeping<'s> {
+        let newest = *self.state.open.last_key_value()?.0;
+        Some((self.state.published + 1, newest, sum))
+    }
+
+    /// Notes what a change kept.
+    pub(crate) fn kept(&mut self, bytes: u64) {
+        self.state.kept_bytes += bytes;
+    }
+}
+
+impl Drop for Publishing<'_> {
+    fn drop(&mut self) {
+        self.state.published += 1;
+    }
+}
