@@ -15,6 +15,7 @@ pub mod contract;
 mod embedded;
 mod error;
 mod port;
+mod query;
 mod record;
 
 pub use embedded::{Embedded, Options};
@@ -23,3 +24,4 @@ pub use port::{
     BoxFuture, Change, CommitError, Counts, Document, Documents, Expect, Revision, Setting, Shelf, Store,
     StoreError, StoreStatus, DOCUMENT_KEY_BYTES,
 };
+pub use query::{compare, After, ColumnUse, Explanation, Filter, Found, Live, NobodyConnected, Order, Plan};

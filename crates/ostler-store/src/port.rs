@@ -7,12 +7,14 @@
 //!
 //! Invariant: a read never shows what is not durable.
 
+use crate::query::{After, Explanation, Filter, Found, Live, Order};
 use ostler_core::id::{DeviceId, EntityId, ModuleId};
 use ostler_core::record::{Activity, Record};
 use ostler_core::twin::Reported;
 use std::future::Future;
 use std::path::Path;
 use std::pin::Pin;
+use std::sync::Arc;
 
 /// A future of the port. Engines in memory answer at once; the box is what a dyn-safe port costs.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -258,6 +260,28 @@ pub trait Store: Send + Sync + 'static {
         after: Option<&'a str>,
         limit: usize,
     ) -> BoxFuture<'a, Result<Documents, StoreError>>;
+
+    /// The records that a filter means, in order, after `after`, at most `limit`: all as they were at one
+    /// point, which no earlier acknowledged change comes after. What is known of connections is as of the
+    /// moment at which a record is looked at. Dropping the future ends the search.
+    fn find(
+        &self,
+        filter: Arc<Filter>,
+        live: Arc<dyn Live>,
+        order: Order,
+        after: Option<After>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Found, StoreError>>;
+
+    /// The ids of all records that a filter means, in order, at one point.
+    fn find_ids(
+        &self,
+        filter: Arc<Filter>,
+        live: Arc<dyn Live>,
+    ) -> BoxFuture<'_, Result<Vec<EntityId>, StoreError>>;
+
+    /// How the engine would find what a filter means.
+    fn explain(&self, filter: &Filter) -> Explanation;
 
     /// Writes a consistent copy into a folder that does not exist yet, while serving. `progress`
     /// hears of records written and their total.

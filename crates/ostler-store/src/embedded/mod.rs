@@ -21,6 +21,7 @@ mod journal;
 mod load;
 mod model;
 mod names;
+mod query;
 mod queue;
 mod settings;
 mod shard;
@@ -33,8 +34,8 @@ use crate::record::header::{Damage, Head};
 use crate::record::shapes::{Known, Shapes};
 use crate::record::{decode, decode_reported, encode, EncodedReported};
 use crate::{
-    BoxFuture, Change, CommitError, Counts, Document, Expect, OpenError, Revision, Setting, Shelf, Store,
-    StoreError, StoreStatus, DOCUMENT_KEY_BYTES,
+    After, BoxFuture, Change, CommitError, Counts, Document, Expect, Explanation, Filter, Found, Live,
+    OpenError, Order, Revision, Setting, Shelf, Store, StoreError, StoreStatus, DOCUMENT_KEY_BYTES,
 };
 use disk::{Disk, Kind};
 use documents::Documents;
@@ -44,6 +45,7 @@ use ostler_core::id::{DeviceId, EntityId};
 use ostler_core::record::{Activity, Record};
 use ostler_core::twin::Reported;
 use parking_lot::Mutex;
+use query::Queries;
 use queue::Queue;
 use status::Status;
 use std::path::Path;
@@ -92,6 +94,7 @@ pub struct Embedded {
     model: Arc<Model>,
     shapes: Arc<Shapes>,
     documents: Arc<Documents>,
+    queries: Queries,
     queue: Arc<Queue<Request>>,
     status: Arc<Status>,
     sizes: disk::Sizes,
@@ -159,7 +162,8 @@ impl Embedded {
         let thread = std::thread::Builder::new().name("ostler-store".into()).spawn(run);
         let thread = thread.expect("a process that is starting can make one more thread");
         let writer = Mutex::new(Some(thread));
-        Embedded { model, shapes, documents, queue, status, sizes: options.sizes(), writer, ended }
+        let queries = Queries::new(model.clone(), shapes.clone());
+        Embedded { model, shapes, documents, queries, queue, status, sizes: options.sizes(), writer, ended }
     }
 
     /// What `read` makes of the record of `id`.
@@ -327,6 +331,29 @@ impl Store for Embedded {
         limit: usize,
     ) -> BoxFuture<'a, Result<crate::Documents, StoreError>> {
         Box::pin(async move { self.documents.page(shelf, prefix, after, limit) })
+    }
+
+    fn find(
+        &self,
+        filter: Arc<Filter>,
+        live: Arc<dyn Live>,
+        order: Order,
+        after: Option<After>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Found, StoreError>> {
+        Box::pin(async move { self.queries.find(filter, live, order, after, limit).await })
+    }
+
+    fn find_ids(
+        &self,
+        filter: Arc<Filter>,
+        live: Arc<dyn Live>,
+    ) -> BoxFuture<'_, Result<Vec<EntityId>, StoreError>> {
+        Box::pin(async move { self.queries.find_ids(filter, live).await })
+    }
+
+    fn explain(&self, filter: &Filter) -> Explanation {
+        self.queries.explain(filter)
     }
 
     fn backup<'a>(

@@ -305,6 +305,7 @@ pub(crate) struct Snapshot<'a> {
 
 impl Snapshot<'_> {
     /// The batch it stands after.
+    #[allow(dead_code)] // scans come next
     pub(crate) fn at(&self) -> Epoch {
         self.at
     }
@@ -325,9 +326,8 @@ impl Snapshot<'_> {
         let last = is_cut.then(|| ids.last().cloned()).flatten();
         let gone = table.gone.lock();
         let before = ids.len();
-        let is_within = |id: &str| {
-            after.is_none_or(|after| id > after) && last.as_deref().is_none_or(|last| id <= last)
-        };
+        let is_within =
+            |id: &str| after.is_none_or(|after| id > after) && last.as_deref().is_none_or(|last| id <= last);
         let removed = gone.iter().filter(|(batch, id)| *batch > self.at && is_within(id));
         ids.extend(removed.map(|(_, id)| String::from(&**id)));
         drop(gone);

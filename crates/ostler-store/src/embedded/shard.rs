@@ -61,6 +61,7 @@ impl Shard {
     }
 
     /// Slots there are, with or without a record.
+    #[allow(dead_code)] // scans come next
     pub(crate) fn len(&self) -> u32 {
         self.slots.len() as u32
     }
@@ -79,6 +80,7 @@ impl Shard {
     }
 
     /// Whether any slot has changed since the oldest open snapshot.
+    #[allow(dead_code)] // scans come next
     pub(crate) fn has_older(&self) -> bool {
         !self.undo.is_empty()
     }
@@ -110,7 +112,13 @@ impl Shard {
     }
 
     /// Puts a record into its slot, or a new one. Gives back what was there.
-    pub(crate) fn put(&mut self, hasher: &RandomState, hash: u64, bytes: Box<[u8]>, keep: Keeping<'_>) -> Put {
+    pub(crate) fn put(
+        &mut self,
+        hasher: &RandomState,
+        hash: u64,
+        bytes: Box<[u8]>,
+        keep: Keeping<'_>,
+    ) -> Put {
         let found = {
             let Shard { table, slots, .. } = &*self;
             let id = Head::trusted(&bytes).id_as_bytes();
