@@ -221,12 +221,6 @@ impl Model {
     fn table_of(&self, id: &str) -> &Table {
         self.table(is_module(id))
     }
-
-    /// Bytes kept for open snapshots.
-    #[cfg(test)]
-    pub(crate) fn kept_bytes(&self) -> u64 {
-        self.epochs.kept_bytes()
-    }
 }
 
 /// A batch that is becoming visible.
