@@ -100,6 +100,12 @@ fn changed(
     Ok((record, told))
 }
 
+/// The merge that brings settings into a twin, whoever else set something there: what is applied once and by
+/// hand (service §11.1). Empty when all is as it should be.
+pub fn settings_patch(desired: &Section, settings: &Settings) -> Object {
+    patch(desired, &[], Some(settings))
+}
+
 /// The merge that removes what was applied before and brings `settings` in; empty when all is as it
 /// should be.
 pub(super) fn patch(desired: &Section, held: &[Assignment], settings: Option<&Settings>) -> Object {

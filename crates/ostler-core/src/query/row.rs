@@ -10,12 +10,16 @@ use super::column::{Column, Field, Place, LAST_UPDATED, LAST_UPDATED_VERSION};
 use super::eval::{Datum, Row};
 use super::num::Num;
 use super::{Item, What};
+use crate::configuration::Assignment;
 use crate::identity::{twin_etag_text, Authentication, Thumbprint};
 use crate::json::{Key, Number, Object, Value};
 use crate::record::{Activity, Record};
 use crate::time::Timestamp;
 use crate::twin::{Member, Node, Section, SectionKind, Stamp};
 use std::borrow::Cow;
+
+/// The only member of a configuration in a twin.
+const STATUS: &str = "status";
 
 /// What is known of a device's connection now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -70,11 +74,8 @@ impl Row for TwinRow<'_> {
             Field::Desired(_) => section(&twin.desired, SectionKind::Desired),
             Field::Reported(_) => section(&twin.reported, SectionKind::Reported),
             Field::Properties => Datum::Object,
-            Field::DeviceScope
-            | Field::ParentScopes
-            | Field::Configurations(_)
-            | Field::Job(_)
-            | Field::Unknown => Datum::Undefined,
+            Field::Configurations(path) => configurations(&self.record.configurations, path),
+            Field::DeviceScope | Field::ParentScopes | Field::Job(_) | Field::Unknown => Datum::Undefined,
         }
     }
 
@@ -108,6 +109,7 @@ impl Row for TwinRow<'_> {
                 let member = (Key::from("iotEdge"), Value::Bool(self.record.identity.iot_edge));
                 Some(Value::Object([member].into_iter().collect()))
             }
+            Field::Configurations(path) => configurations_value(&self.record.configurations, path),
             _ => self.get(column).to_value(),
         }
     }
@@ -161,6 +163,40 @@ fn thumbprint<'a>(authentication: &'a Authentication, path: &[Key]) -> Datum<'a>
         [name] if &**name == "primaryThumbprint" => text_or_null(primary.map(Thumbprint::as_str)),
         [name] if &**name == "secondaryThumbprint" => text_or_null(secondary.map(Thumbprint::as_str)),
         _ => Datum::Undefined,
+    }
+}
+
+/// The twin document leaves configurations out when there are none.
+fn configurations<'a>(all: &'a [Assignment], path: &[Key]) -> Datum<'a> {
+    match path {
+        [] if all.is_empty() => Datum::Undefined,
+        [] => Datum::Object,
+        [id, rest @ ..] => match (assignment(all, id), rest) {
+            (Some(_), []) => Datum::Object,
+            (Some(found), [name]) if &**name == STATUS => Datum::text(found.state.name()),
+            _ => Datum::Undefined,
+        },
+    }
+}
+
+/// Ids of configurations are in lower case, so another spelling can mean only one of them.
+fn assignment<'a>(all: &'a [Assignment], id: &str) -> Option<&'a Assignment> {
+    all.iter().find(|assignment| assignment.id.as_str().eq_ignore_ascii_case(id))
+}
+
+fn configurations_value(all: &[Assignment], path: &[Key]) -> Option<Value> {
+    let one = |assignment: &Assignment| {
+        let status = Value::String(assignment.state.name().into());
+        Value::Object([(Key::from(STATUS), status)].into_iter().collect())
+    };
+    match path {
+        [] if all.is_empty() => None,
+        [] => {
+            let members = all.iter().map(|assignment| (Key::from(assignment.id.as_str()), one(assignment)));
+            Some(Value::Object(members.collect()))
+        }
+        [id] => assignment(all, id).map(one),
+        path => configurations(all, path).to_value(),
     }
 }
 
