@@ -76,6 +76,29 @@ impl<'a> Datum<'a> {
         })
     }
 
+    /// The order of `ORDER BY` over all kinds: undefined, null, booleans, numbers, texts, arrays, objects. Two arrays
+    /// and two objects count as equal; whoever orders rows breaks ties by id.
+    pub fn order(&self, other: &Datum<'_>) -> Ordering {
+        match (self, other) {
+            (Datum::Bool(left), Datum::Bool(right)) => left.cmp(right),
+            (Datum::Number(left), Datum::Number(right)) => left.cmp(right),
+            (Datum::Text(left), Datum::Text(right)) => left.as_bytes().cmp(right.as_bytes()),
+            (left, right) => left.rank().cmp(&right.rank()),
+        }
+    }
+
+    fn rank(&self) -> u8 {
+        match self {
+            Datum::Undefined => 0,
+            Datum::Null => 1,
+            Datum::Bool(_) => 2,
+            Datum::Number(_) => 3,
+            Datum::Text(_) => 4,
+            Datum::Array(_) => 5,
+            Datum::Object => 6,
+        }
+    }
+
     fn truth(&self) -> Option<bool> {
         match self {
             Datum::Bool(value) => Some(*value),

@@ -22,6 +22,7 @@ mod error;
 mod eval;
 mod expr;
 mod function;
+mod group;
 mod lexer;
 mod list;
 mod num;
@@ -29,6 +30,8 @@ mod parser;
 mod pattern;
 mod print;
 mod row;
+mod sum;
+mod tree;
 mod words;
 
 pub use column::{Column, Field, JobField, Path, Place};
@@ -36,10 +39,12 @@ pub use error::ParseError;
 pub use eval::{compare, Datum, Row};
 pub use expr::{Comparison, Expr, Literal, Operation};
 pub use function::Function;
+pub use group::{GroupError, Groups};
 pub use list::List;
 pub use num::Num;
 pub use pattern::Pattern;
 pub use row::{project, project_row, Presence, TwinRow};
+pub use tree::{Leaf, Test, Tree};
 
 use crate::json::Key;
 

@@ -3,7 +3,7 @@
 use super::*;
 use crate::id::EntityId;
 use crate::identity::{FreshSecrets, Identity, IdentitySpec};
-use crate::json::Object;
+use crate::json::{Object, Value};
 use crate::record::Record;
 use crate::time::Timestamp;
 use crate::twin::{SectionPatch, Twin, TwinPatch};
@@ -145,4 +145,93 @@ fn prints() {
         "SELECT * FROM devices WHERE x not in ['it''s', 0x1F, -1.50]",
         r"SELECT * FROM devices WHERE x NIN ['it\'s', 31, -1.5]",
     );
+}
+
+fn gathered(text: &str, records: &[Record]) -> String {
+    let query = Query::parse(text, Dialect::Extended).unwrap_or_else(|error| panic!("{error}"));
+    let row = |record| TwinRow { record, presence: Presence::default() };
+    let mut whole = Groups::new(&query);
+    for record in records {
+        whole.add(&row(record)).unwrap();
+    }
+    // Divided and merged the wrong way round it must give the same.
+    let (left, right) = records.split_at(records.len() / 2);
+    let mut merged = Groups::new(&query);
+    for half in [right, left] {
+        let mut part = Groups::new(&query);
+        for record in half {
+            part.add(&row(record)).unwrap();
+        }
+        merged.merge(part).unwrap();
+    }
+    let text = |groups: &Groups| {
+        groups.rows().into_iter().map(|row| Value::Object(row).to_string()).collect::<Vec<_>>().join("\n")
+    };
+    assert_eq!(text(&whole), text(&merged));
+    text(&whole)
+}
+
+#[test]
+fn groups() {
+    let tags = [
+        r#"{"k":1,"v":2,"m":"b"}"#,
+        r#"{"k":1.0,"v":3.5,"m":"a"}"#,
+        r#"{"k":"x","v":"y"}"#,
+        r#"{"k":true,"v":30}"#,
+        r#"{"v":60}"#,
+        r#"{"k":[1,2]}"#,
+        r#"{"k":{"a":1}}"#,
+        r#"{"k":{"a":2}}"#,
+    ];
+    let records: Vec<Record> =
+        tags.iter().enumerate().map(|(i, tags)| record(&format!("d{i}"), tags, "{}", "{}")).collect();
+    insta::assert_snapshot!(gathered("SELECT tags.k, COUNT() AS n, SUM(tags.v) FROM devices GROUP BY tags.k", &records), @r#"
+    {"n":1,"sum":60}
+    {"k":true,"n":1,"sum":30}
+    {"k":1,"n":2,"sum":5.5}
+    {"k":"x","n":1}
+    {"k":[1,2],"n":1}
+    {"k":{"a":1},"n":1}
+    {"k":{"a":2},"n":1}
+    "#);
+    insta::assert_snapshot!(gathered("SELECT COUNT(), AVG(tags.v), MIN(tags.v), MAX(tags.v) AS hi, MIN(tags.m) AS m FROM devices", &records), @r#"{"count":8,"avg":23.875,"min":2,"hi":60,"m":"a"}"#);
+    insta::assert_snapshot!(gathered("SELECT COUNT() AS n, SUM(tags.v) FROM devices", &[]), @r#"{"n":0}"#);
+    insta::assert_snapshot!(gathered("SELECT tags.k FROM devices GROUP BY tags.k ORDER BY tags.k DESC", &records[..3]), @r#"
+    {"k":"x"}
+    {"k":1}
+    "#);
+    insta::assert_snapshot!(gathered("SELECT tags.k FROM devices GROUP BY tags.k", &[]), @"");
+}
+
+#[test]
+fn groups_are_bounded() {
+    let query = Query::parse("SELECT COUNT() FROM devices GROUP BY deviceId", Dialect::Strict).unwrap();
+    let mut groups = Groups::new(&query);
+    for i in 0..crate::limits::QUERY_GROUPS {
+        groups.add_counted(&Datum::text(&i.to_string()), 1).unwrap();
+    }
+    assert_eq!(groups.add_counted(&Datum::text("one more"), 1), Err(GroupError::TooMany));
+    assert_eq!(groups.add_counted(&Datum::text("7"), 1), Ok(()));
+    let mut groups = Groups::new(&query);
+    let long = "x".repeat(1 << 20);
+    let added = (0..100).map(|i| groups.add_counted(&Datum::text(&format!("{i}{long}")), 1));
+    assert_eq!(added.last(), Some(Err(GroupError::TooLarge)));
+}
+
+#[test]
+fn trees() {
+    let expr = |text: &str| Condition::parse(text, Dialect::Extended).unwrap().0.unwrap();
+    let whole = expr("NOT (tags.a = 1 AND (2 < tags.b OR NOT tags.c)) AND tags.d = tags.e");
+    let Tree::All(parts) = whole.tree() else { panic!("all") };
+    let [Tree::Any(either), Tree::Leaf(both)] = parts.as_slice() else { panic!("{parts:?}") };
+    assert_eq!((both.column, both.test()), (None, None));
+    let [Tree::Leaf(a), Tree::All(rest)] = either.as_slice() else { panic!("{either:?}") };
+    let one = Literal::Number(Num::Int(1));
+    assert_eq!(a.test(), Some(Test::Compare(Comparison::NotEqual, &one)));
+    assert!(a.holds_for(&Datum::Number(Num::Int(2))) && !a.holds_for(&Datum::Undefined));
+    let [Tree::Leaf(b), Tree::Leaf(c)] = rest.as_slice() else { panic!("{rest:?}") };
+    let two = Literal::Number(Num::Int(2));
+    assert_eq!(b.test(), Some(Test::Compare(Comparison::LessOrEqual, &two)));
+    assert_eq!(b.column.map(Column::text), Some("tags.b"));
+    assert_eq!(c.test(), Some(Test::Compare(Comparison::Equal, &Literal::Bool(true))));
 }
