@@ -217,7 +217,7 @@ impl Groups {
         }
         let number = |num: &Num| Some(Value::Number(num.to_number()));
         rows.extend(numbers.into_iter().map(|(num, group)| plan.row(number(num), group)));
-        let string = |text: &Box<str>| Some(Value::String(text.clone()));
+        let string = |text: &str| Some(Value::String(text.into()));
         rows.extend(texts.into_iter().map(|(text, group)| plan.row(string(text), group)));
         rows.extend(others.into_iter().map(|(_, (value, group))| plan.row(Some(value.clone()), group)));
         if plan.descending {
