@@ -24,4 +24,4 @@ pub use port::{
     BoxFuture, Change, CommitError, Counts, Document, Documents, Expect, Revision, Setting, Shelf, Store,
     StoreError, StoreStatus, DOCUMENT_KEY_BYTES,
 };
-pub use query::{compare, After, ColumnUse, Explanation, Filter, Found, Live, NobodyConnected, Order, Plan};
+pub use query::{After, ColumnUse, Explanation, Filter, Found, Live, NobodyConnected, Order, Plan};

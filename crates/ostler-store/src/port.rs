@@ -9,6 +9,7 @@
 
 use crate::query::{After, Explanation, Filter, Found, Live, Order};
 use ostler_core::id::{DeviceId, EntityId, ModuleId};
+use ostler_core::query::{GroupError, Groups, Query};
 use ostler_core::record::{Activity, Record};
 use ostler_core::twin::Reported;
 use std::future::Future;
@@ -42,6 +43,9 @@ pub enum StoreError {
     /// It was closed.
     #[error("the store is closed")]
     Closed,
+    /// A query gathers more than an answer may hold.
+    #[error("{0}")]
+    Groups(GroupError),
 }
 
 /// Why one change was not made.
@@ -279,6 +283,14 @@ pub trait Store: Send + Sync + 'static {
         filter: Arc<Filter>,
         live: Arc<dyn Live>,
     ) -> BoxFuture<'_, Result<Vec<EntityId>, StoreError>>;
+
+    /// What a query gathers of the records that a filter means, at one point.
+    fn fold(
+        &self,
+        filter: Arc<Filter>,
+        live: Arc<dyn Live>,
+        query: Arc<Query>,
+    ) -> BoxFuture<'_, Result<Groups, StoreError>>;
 
     /// How the engine would find what a filter means.
     fn explain(&self, filter: &Filter) -> Explanation;

@@ -50,7 +50,7 @@ impl Live for NobodyConnected {
 pub enum Order {
     /// By the text of their ids, as bytes.
     ById,
-    /// By these columns, see [`compare`]; where they are equal by id.
+    /// By these columns, see [`Datum::order`]; where they are equal by id.
     By(Vec<(Column, Direction)>),
 }
 
@@ -120,25 +120,6 @@ pub struct ColumnUse {
     pub built: bool,
 }
 
-/// The order of two values: undefined, null, booleans, numbers, texts, then arrays and objects, which
-/// are equal among themselves.
-pub fn compare(left: &Datum<'_>, right: &Datum<'_>) -> Ordering {
-    let rank = |datum: &Datum<'_>| match datum {
-        Datum::Undefined => 0,
-        Datum::Null => 1,
-        Datum::Bool(_) => 2,
-        Datum::Number(_) => 3,
-        Datum::Text(_) => 4,
-        Datum::Array(_) | Datum::Object => 5,
-    };
-    match (left, right) {
-        (Datum::Bool(left), Datum::Bool(right)) => left.cmp(right),
-        (Datum::Number(left), Datum::Number(right)) => left.cmp(right),
-        (Datum::Text(left), Datum::Text(right)) => left.cmp(right),
-        _ => rank(left).cmp(&rank(right)),
-    }
-}
-
 /// Where a row stands in an order.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Standing {
@@ -171,7 +152,7 @@ impl Standing {
             Order::By(columns) => columns.as_slice(),
         };
         for ((_, direction), (left, right)) in columns.iter().zip(self.values.iter().zip(&other.values)) {
-            let by_value = compare(left, right);
+            let by_value = left.order(right);
             let by_value = if *direction == Direction::Descending { by_value.reverse() } else { by_value };
             if by_value.is_ne() {
                 return by_value;

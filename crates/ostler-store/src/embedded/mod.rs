@@ -42,6 +42,7 @@ use documents::Documents;
 use folder::Folder;
 use model::Model;
 use ostler_core::id::{DeviceId, EntityId};
+use ostler_core::query::{Groups, Query};
 use ostler_core::record::{Activity, Record};
 use ostler_core::twin::Reported;
 use parking_lot::Mutex;
@@ -350,6 +351,15 @@ impl Store for Embedded {
         live: Arc<dyn Live>,
     ) -> BoxFuture<'_, Result<Vec<EntityId>, StoreError>> {
         Box::pin(async move { self.queries.find_ids(filter, live).await })
+    }
+
+    fn fold(
+        &self,
+        filter: Arc<Filter>,
+        live: Arc<dyn Live>,
+        query: Arc<Query>,
+    ) -> BoxFuture<'_, Result<Groups, StoreError>> {
+        Box::pin(async move { self.queries.fold(filter, live, query).await })
     }
 
     fn explain(&self, filter: &Filter) -> Explanation {

@@ -11,7 +11,7 @@ use crate::record::header::Head;
 use crate::record::shapes::Shapes;
 use crate::{After, Explanation, Filter, Found, Live, Order, Plan, StoreError};
 use ostler_core::id::EntityId;
-use ostler_core::query::{Presence, TwinRow};
+use ostler_core::query::{Groups, Presence, Query, TwinRow};
 use ostler_core::record::Record;
 use std::sync::Arc;
 
@@ -58,6 +58,23 @@ impl Queries {
         let mut ids = Vec::new();
         self.each(&filter, &*live, |record, _| ids.push(record.id.clone()))?;
         Ok(ids)
+    }
+
+    pub(crate) async fn fold(
+        &self,
+        filter: Arc<Filter>,
+        live: Arc<dyn Live>,
+        query: Arc<Query>,
+    ) -> Result<Groups, StoreError> {
+        let mut groups = Groups::new(&query);
+        let mut refused = Ok(());
+        self.each(&filter, &*live, |_, row| {
+            if refused.is_ok() {
+                refused = groups.add(&row);
+            }
+        })?;
+        refused.map_err(StoreError::Groups)?;
+        Ok(groups)
     }
 
     pub(crate) fn explain(&self, filter: &Filter) -> Explanation {
