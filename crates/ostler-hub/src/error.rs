@@ -8,6 +8,7 @@ use ostler_core::identity::IdentityError;
 use ostler_core::job::{JobError, Refused};
 use ostler_core::json;
 use ostler_core::method::MethodError;
+use ostler_core::query::ParseError;
 use ostler_core::twin::TwinError;
 use ostler_store::{CommitError, StoreError};
 use std::time::Duration;
@@ -42,6 +43,9 @@ pub enum Error {
     /// A rule of twins is broken.
     #[error(transparent)]
     Twin(#[from] TwinError),
+    /// A query cannot be read.
+    #[error("the query cannot be read: {0}")]
+    Query(#[from] ParseError),
     /// A rule of method calls is broken.
     #[error(transparent)]
     Method(#[from] MethodError),

@@ -9,6 +9,7 @@ use crate::error::Error;
 use crate::events::{about, EventKind, Events};
 use crate::jobs::{Jobs, Shared};
 use crate::policies::Policies;
+use crate::query::Tokens;
 use crate::recent::Recent;
 use crate::session::{EndReason, SessionState};
 use crate::stats::Stats;
@@ -106,6 +107,7 @@ pub struct Hub {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) bus: Arc<LocalBus>,
     pub(crate) policies: Policies,
+    pub(crate) tokens: Tokens,
     pub(crate) access: Access,
     pub(crate) options: Options,
     pub(crate) epochs: AtomicU64,
@@ -132,12 +134,14 @@ impl Hub {
     pub async fn open(store: Arc<dyn Store>, options: Options) -> Result<Arc<Hub>, Error> {
         let random = SystemRandom::new();
         let policies = Policies::load(store.as_ref(), &random).await?;
+        let tokens = Tokens::load(store.as_ref(), &random).await?;
         let (bus, events, stats) = (Arc::<LocalBus>::default(), Arc::default(), Arc::default());
         let hub = Arc::new_cyclic(|hub| Hub {
             jobs: Jobs::new(Shared::new(hub.clone(), &store, &bus, &events, &stats, &options)),
             store,
             bus,
             policies,
+            tokens,
             access: Access::new(options.sign_in_failures),
             options,
             epochs: AtomicU64::new(1),

@@ -19,6 +19,7 @@ mod hub;
 pub mod jobs;
 mod methods;
 pub mod policies;
+pub mod query;
 mod recent;
 pub mod registry;
 pub mod session;

@@ -318,6 +318,14 @@ impl Sessions {
         self.shard(id).read().get(id).cloned()
     }
 
+    /// When the entity of this name was last heard of, if it is connected.
+    pub(crate) fn activity(&self, id: &str) -> Option<Activity> {
+        // An id hashes as its text does.
+        let hash = self.hasher.hash_one(id);
+        let shard = &self.shards[usize::try_from(hash >> 40).unwrap_or(0) % SHARDS];
+        shard.read().get(id).map(|state| state.activity())
+    }
+
     /// Puts a new connection in the table; the one that was there before comes back.
     pub(crate) fn insert(&self, arrival: Arrival) -> (Arc<SessionState>, Option<Arc<SessionState>>) {
         let state = Arc::new(SessionState {

@@ -59,6 +59,8 @@ pub struct Stats {
     pub job_steps_failed: Counter,
     /// Devices on which a job was canceled.
     pub job_steps_canceled: Counter,
+    /// Pages of queries asked for.
+    pub queries: Counter,
     /// Commits that had to be decided again because the record had changed.
     pub commit_retries: Counter,
 }

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use ostler_core::auth::AuthFailure;
 use ostler_core::method::MethodError;
+use ostler_core::query::ParseError;
 use ostler_hub::Error;
 use ostler_store::StoreError;
 use ostler_wire::rest::error::ErrorCode;
@@ -38,6 +39,7 @@ pub(crate) fn public(error: &Error) -> (ErrorCode, Cow<'static, str>) {
         Error::Store(error) => return store(error),
         Error::PreconditionFailed => ErrorCode::PreconditionFailed,
         Error::InvalidArgument(_) | Error::Identity(_) | Error::Twin(_) => ErrorCode::ArgumentInvalid,
+        Error::Query(error) => return (ErrorCode::IotHubFormatError, query(error).into()),
         Error::InvalidJson(_) => ErrorCode::DeserializationError,
         Error::Method(MethodError::PayloadSize(_)) => ErrorCode::MessageTooLarge,
         Error::Method(_) => ErrorCode::ArgumentInvalid,
@@ -71,6 +73,11 @@ fn unauthorized(cause: &AuthFailure) -> Cow<'static, str> {
         | AuthFailure::NotAPolicy => format!("Unauthorized: {cause}").into(),
         _ => "Unauthorized".into(),
     }
+}
+
+/// As the service words it where it does (query §1).
+fn query(error: &ParseError) -> String {
+    format!("SQL query parse failed due to following errors: \n\t{error}")
 }
 
 fn not_online(waited: Duration) -> &'static str {

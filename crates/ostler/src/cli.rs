@@ -5,7 +5,8 @@
 use clap::{Parser, Subcommand};
 
 use crate::command::{
-    backup, ca, completions, demo, device, doctor, method, module, monitor, policy, serve, status, twin,
+    backup, ca, completions, demo, device, doctor, method, module, monitor, policy, query, serve, status,
+    twin,
 };
 use crate::exit::{Failure, Result, EXIT_CODES};
 use crate::output::{ColorChoice, Format, Out};
@@ -17,7 +18,7 @@ pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
 
-    /// Tables for people, or JSON for scripts: one document, or one line per event for streams
+    /// Tables for people, or JSON for scripts: one document, or one line per event for streams; CSV of query results
     #[arg(
         long,
         short,
@@ -49,6 +50,8 @@ pub enum Command {
     /// Read and write twins: tags, desired and reported properties
     #[command(visible_alias = "twins")]
     Twin(twin::Args),
+    /// Ask for devices, modules and device jobs in the query language
+    Query(query::Args),
     /// Call methods of devices
     Method(method::Args),
     /// Manage shared access policies and their keys
@@ -71,6 +74,9 @@ pub enum Command {
 
 impl Command {
     pub fn run(self, out: &Out) -> Result {
+        if out.format == Format::Csv && !matches!(self, Self::Query(_)) {
+            return Err(Failure::usage("only `ostler query` writes CSV"));
+        }
         match self {
             Self::Serve(args) => serve::run(args, out),
             Self::Demo(args) => demo::run(args, out),
@@ -78,6 +84,7 @@ impl Command {
             Self::Device(args) => block_on(device::run(args, out)),
             Self::Module(args) => block_on(module::run(args, out)),
             Self::Twin(args) => block_on(twin::run(args, out)),
+            Self::Query(args) => block_on(query::run(args, out)),
             Self::Method(args) => block_on(method::run(args, out)),
             Self::Policy(args) => block_on(policy::run(args, out)),
             Self::Ca(args) => block_on(ca::run(args, out)),

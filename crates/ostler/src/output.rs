@@ -19,8 +19,10 @@ use crate::exit::{Exit, Failure, Result};
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub enum Format {
     #[default]
+    #[value(alias = "table")]
     Human,
     Json,
+    Csv,
 }
 
 /// When to colour.
@@ -131,7 +133,7 @@ impl Out {
     pub fn show<T: Serialize + ?Sized>(&self, value: &T, human: impl FnOnce(&Self) -> Result) -> Result {
         match self.format {
             Format::Json => self.json(value),
-            Format::Human => human(self),
+            Format::Human | Format::Csv => human(self),
         }
     }
 

@@ -55,7 +55,7 @@ impl Snapshot {
 }
 
 fn hub_counters(stats: &Stats) -> Vec<Row> {
-    let rows: [(&str, &str, &Counter); 14] = [
+    let rows: [(&str, &str, &Counter); 15] = [
         ("sign_ins", "Devices and modules that signed in", &stats.sign_ins),
         ("sign_in_failures", "Sign-ins refused, of devices and back ends", &stats.sign_in_failures),
         ("takeovers", "Connections closed by a newer one of the same identity", &stats.takeovers),
@@ -69,6 +69,7 @@ fn hub_counters(stats: &Stats) -> Vec<Row> {
         ("notifications", "Desired-property changes handed to a connection", &stats.notifications),
         ("device_twin_reads", "Twins read by devices", &stats.device_twin_reads),
         ("telemetry_messages", "Telemetry messages taken", &stats.telemetry_messages),
+        ("queries", "Pages of queries asked for", &stats.queries),
         ("commit_retries", "Changes decided again because the record had changed", &stats.commit_retries),
     ];
     rows.into_iter().map(|(name, help, counter)| (name, help, counter.count())).collect()

@@ -54,6 +54,7 @@ mod tests {
             Error::PreconditionFailed,
             Error::InvalidArgument("x is wrong".into()),
             Error::InvalidJson(ostler_core::json::Value::parse(b"{").unwrap_err()),
+            Error::Query(ostler_core::query::Query::parse("SELECT", Default::default()).unwrap_err()),
             Error::Identity(IdentityError::KeyEncoding),
             Error::Twin(twin),
             Error::Method(MethodError::NoName),
@@ -82,7 +83,8 @@ mod tests {
             .into_iter()
             .map(|error| {
                 let failure = Failure::from(error);
-                format!("{} {} {}", failure.status().as_u16(), failure.code, failure.text)
+                let text = failure.text.replace("\n\t", "\\n\\t");
+                format!("{} {} {text}", failure.status().as_u16(), failure.code)
             })
             .collect();
         insta::assert_snapshot!(lines.join("\n"), @r#"
@@ -93,6 +95,7 @@ mod tests {
             412 PreconditionFailed the etag or version given does not match the current one
             400 ArgumentInvalid x is wrong
             400 DeserializationError the body is not valid JSON: the text ends in the middle of a value at byte 1
+            400 IotHubFormatError SQL query parse failed due to following errors: \n\tLine 1:7 found the end of the text, expected '*', a path or an aggregate
             400 ArgumentInvalid a symmetric key is not valid base64
             400 ArgumentInvalid the value of "a" is wrong
             400 ArgumentInvalid methodName is missing or empty

@@ -16,6 +16,7 @@ mod error;
 mod events;
 mod extension;
 mod pages;
+mod query;
 mod registry;
 mod service;
 #[cfg(test)]

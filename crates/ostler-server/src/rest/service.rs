@@ -10,7 +10,7 @@ use super::authorise::Grants;
 use super::body::{self, BodyError};
 use super::connection::Pulse;
 use super::websocket::{Handshake, Refusal};
-use super::{extension, pages, registry, twins};
+use super::{extension, pages, query, registry, twins};
 use crate::app::App;
 use crate::config::Compat;
 use crate::peer::Peer;
@@ -19,6 +19,7 @@ use http::request::Parts;
 use http::{header, HeaderMap, HeaderName, HeaderValue, Request, StatusCode};
 use hyper::body::{Body as _, Incoming};
 use hyper::upgrade::OnUpgrade;
+use ostler_core::query::Dialect;
 use ostler_wire::rest::error::{ErrorCode, ErrorForm};
 use ostler_wire::rest::etag::IfMatch;
 use ostler_wire::rest::query::{check_api_version, Query};
@@ -58,6 +59,22 @@ impl Context<'_> {
     /// The request's condition.
     pub(super) fn if_match(&self) -> IfMatch<'_> {
         IfMatch::parse(self.headers.get(header::IF_MATCH).and_then(|value| value.to_str().ok()))
+    }
+
+    /// The text of a header, if it is there.
+    pub(super) fn header(&self, name: &'static str) -> Result<Option<&str>, Failure> {
+        let text = self.headers.get(name).map(HeaderValue::to_str).transpose();
+        text.map_err(|_| {
+            Failure::new(ErrorCode::ArgumentInvalid, format!("{name} has characters no header may have"))
+        })
+    }
+
+    /// The query language that this hub speaks.
+    pub(super) fn dialect(&self) -> Dialect {
+        match self.app.config.compat {
+            Compat::Extended => Dialect::Extended,
+            Compat::Strict => Dialect::Strict,
+        }
     }
 }
 
@@ -252,7 +269,11 @@ fn body_limit(call: &Call) -> Option<usize> {
         Call::InvokeMethod(_) => Some(METHOD_BODY),
         Call::PatchTwin(_) | Call::ReplaceTwin(_) => Some(TWIN_BODY),
         Call::Bulk => Some(BULK_BODY),
-        Call::PutIdentity(_) | Call::CreatePolicy | Call::PutAuthority(_) | Call::Backup => Some(SMALL_BODY),
+        Call::PutIdentity(_)
+        | Call::CreatePolicy
+        | Call::PutAuthority(_)
+        | Call::Backup
+        | Call::QueryTwins => Some(SMALL_BODY),
         _ => None,
     }
 }
@@ -263,6 +284,7 @@ async fn dispatch(context: &Context<'_>, call: Call, body: &[u8]) -> Result<Answ
         Call::GetTwin(id) => twins::get(context, &id).await,
         Call::PatchTwin(id) => twins::patch(context, &id, body).await,
         Call::ReplaceTwin(id) => twins::replace(context, &id, body).await,
+        Call::QueryTwins => query::query(context, body).await,
         Call::ListDevices => registry::list_devices(context).await,
         Call::Bulk => registry::bulk(context, body).await,
         Call::GetIdentity(id) => registry::get(context, &id).await,

@@ -153,6 +153,8 @@ pub enum Call {
     ReplaceTwin(EntityId),
     /// Invoke a direct method.
     InvokeMethod(EntityId),
+    /// Ask for twins, or for what jobs did to devices, in the query language.
+    QueryTwins,
     /// Count devices.
     DeviceStatistics,
     /// Count connected devices.
@@ -330,7 +332,7 @@ pub static ENDPOINTS: &[Endpoint] = &[
     // Identities (service §5, §6.1).
     row("listDevices",        Get,    path!("devices"), RegistryRead, Azure, Plain(|| Call::ListDevices)),
     row("bulkDevices",        Post,   path!("devices"), RegistryWrite, Azure, Plain(|| Call::Bulk)),
-    row("queryTwins",         Post,   path!("devices" "query"), ServiceConnect, Azure, Missing("queries")),
+    row("queryTwins",         Post,   path!("devices" "query"), ServiceConnect, Azure, Plain(|| Call::QueryTwins)),
     row("getDevice",          Get,    path!("devices" (id)), RegistryRead, Azure, Entity(Call::GetIdentity)),
     row("putDevice",          Put,    path!("devices" (id)), RegistryWrite, Azure, Entity(Call::PutIdentity)),
     row("deleteDevice",       Delete, path!("devices" (id)), RegistryWrite, Azure, Entity(Call::DeleteIdentity)),
@@ -679,7 +681,7 @@ mod tests {
 
     #[test]
     fn words_and_ids_collide_without_harm() {
-        check("POST /devices/query", r#"queryTwins NotSupported("queries")"#);
+        check("POST /devices/query", "queryTwins QueryTwins");
         check("GET /devices/query", r#"getDevice GetIdentity("query")"#);
         check("PUT /devices/query/", r#"putDevice PutIdentity("query")"#);
         check("DELETE /devices/query", r#"deleteDevice DeleteIdentity("query")"#);

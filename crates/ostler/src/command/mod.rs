@@ -10,6 +10,7 @@ pub mod method;
 pub mod module;
 pub mod monitor;
 pub mod policy;
+pub mod query;
 pub mod serve;
 pub mod status;
 pub mod twin;

@@ -4,5 +4,6 @@
 
 mod docs;
 mod hub;
+mod query;
 mod support;
 mod usage;

@@ -3,5 +3,6 @@
 mod authorization;
 mod bounds;
 mod harness;
+mod query;
 mod routes;
 mod websocket;
