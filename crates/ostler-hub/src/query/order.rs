@@ -33,9 +33,9 @@ impl<K: Ord> Standing<K> {
     }
 }
 
-/// The order of two values, as the store has it.
+/// The order of two values.
 pub(super) fn compare(left: &Stored, right: &Stored) -> Ordering {
-    ostler_store::compare(&datum(left), &datum(right))
+    datum(left).order(&datum(right))
 }
 
 fn datum(value: &Stored) -> Datum<'_> {
