@@ -12,14 +12,18 @@ impl Parser {
     pub(super) fn unexpected(&self, expected: &str, words: &[&str]) -> ParseError {
         let token = self.token();
         let error = self.position().error(format!("found {}, expected {expected}", token.shown()));
+        let known = match token {
+            Token::Word(word) => known(word),
+            _ => None,
+        };
         let suggestion = match token {
-            Token::Word(word) => {
+            Token::Word(word) if known.is_none() => {
                 words::nearest(word, words.iter().copied()).filter(|near| !near.eq_ignore_ascii_case(word))
             }
             _ => None,
         };
         let error = error.suggest(suggestion);
-        match self.mistake() {
+        match self.mistake().or(known) {
             Some(hint) if suggestion.is_none() => error.hint(hint),
             _ => error,
         }
@@ -45,7 +49,11 @@ impl Parser {
                 "a condition begins behind WHERE"
             }
             (None, Token::End) => "'*' stands for all",
-            (_, Token::Word(word)) => return of_word(word),
+            (Some(Token::Word(before)), Token::Word(word))
+                if known(word).is_none() && !words::is_reserved(before) =>
+            {
+                "text stands in quotes, names with other characters in [[ ]]"
+            }
             (_, Token::Text(_)) if matches!(before, Some(Token::Word(_) | Token::Escaped(_))) => {
                 "an operator such as '=' is missing before the string"
             }
@@ -58,17 +66,18 @@ fn is_in(word: &str) -> bool {
     word.eq_ignore_ascii_case("IN") || word.eq_ignore_ascii_case("NIN")
 }
 
-fn of_word(word: &str) -> Option<&'static str> {
+/// Words that people try where they do not belong.
+fn known(word: &str) -> Option<&'static str> {
     Some(match &*word.to_ascii_uppercase() {
         "BETWEEN" => "write x >= low AND x <= high",
         "IS" => "write IS_DEFINED(x), IS_NULL(x) or x = null",
         "DISTINCT" => "distinct values come from GROUP BY",
         "HAVING" | "JOIN" | "UNION" | "CASE" | "EXISTS" => "the language has no such construct",
         "SELECT" => "the language has no sub-queries",
-        "LIMIT" | "OFFSET" | "ORDER" | "WHERE" | "GROUP" => {
-            "clauses stand in the order WHERE, GROUP BY, ORDER BY, LIMIT, OFFSET, each once"
+        "LIMIT" | "OFFSET" | "ORDER" | "WHERE" | "GROUP" | "FROM" => {
+            "clauses stand in the order SELECT, FROM, WHERE, GROUP BY, ORDER BY, LIMIT, OFFSET, each once"
         }
         "AND" | "OR" | "NOT" | "IN" | "NIN" => "an operand is missing before it",
-        _ => "text stands in quotes, names with other characters in [[ ]]",
+        _ => return None,
     })
 }

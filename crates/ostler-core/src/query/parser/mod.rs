@@ -23,7 +23,14 @@ pub(super) fn query(text: &str, dialect: Dialect) -> Result<Query, ParseError> {
     let mut parser = Parser::new(text, START, dialect)?;
     parser.collection = parser.collection_ahead();
     let query = parser.query()?;
-    parser.end("the end of the query")?;
+    let later =
+        query.group_by.is_some() || !query.order_by.is_empty() || query.limit.or(query.offset).is_some();
+    let expected = match query.condition {
+        _ if later => "a later clause or the end of the query",
+        None => "WHERE, another clause or the end of the query",
+        Some(_) => "an operator, a clause or the end of the query",
+    };
+    parser.end(expected)?;
     Ok(query)
 }
 
@@ -31,11 +38,11 @@ pub(super) fn query(text: &str, dialect: Dialect) -> Result<Query, ParseError> {
 pub(super) fn condition(text: &str, dialect: Dialect) -> Result<Condition, ParseError> {
     let mut parser = Parser::new(text, BEHIND_WHERE, dialect)?;
     if parser.skip_symbol("*") {
-        parser.end("the end of the condition")?;
+        parser.end("an operator or the end of the condition")?;
         return Ok(Condition(None));
     }
     let expr = parser.expr()?;
-    parser.end("the end of the condition")?;
+    parser.end("an operator or the end of the condition")?;
     Ok(Condition(Some(expr)))
 }
 
@@ -52,7 +59,7 @@ pub(super) fn modules_condition(text: &str, dialect: Dialect) -> Result<Conditio
         true => Some(parser.expr()?),
         false => None,
     };
-    parser.end("the end of the condition")?;
+    parser.end("an operator or the end of the condition")?;
     Ok(Condition(expr))
 }
 
@@ -60,7 +67,7 @@ pub(super) fn modules_condition(text: &str, dialect: Dialect) -> Result<Conditio
 pub(super) fn column(text: &str) -> Result<Column, ParseError> {
     let mut parser = Parser::new(text, START, Dialect::Extended)?;
     let column = parser.path()?;
-    parser.end("the end of the path")?;
+    parser.end("'.' or the end of the path")?;
     Ok(column)
 }
 
@@ -144,10 +151,10 @@ impl Parser {
         }
     }
 
-    fn end(&self, what: &str) -> Result<(), ParseError> {
+    fn end(&self, expected: &str) -> Result<(), ParseError> {
         match self.token() {
             Token::End => Ok(()),
-            _ => Err(self.unexpected(&format!("an operator or {what}"), &CLAUSES)),
+            _ => Err(self.unexpected(expected, &CLAUSES)),
         }
     }
 
@@ -257,6 +264,10 @@ impl Parser {
                         .hint("selected are paths, COUNT(), SUM, AVG, MIN and MAX; other functions stand behind WHERE"));
                 }
             },
+            // As a column with a bare alias it would be read as something that nobody means.
+            Token::Word(word) if word.eq_ignore_ascii_case("DISTINCT") && self.is_operand_ahead(1) => {
+                return Err(self.unexpected("'*', a path or an aggregate", &[]))
+            }
             Token::Symbol("*") => {
                 return Err(self
                     .position()
@@ -303,6 +314,13 @@ impl Parser {
             self.step();
         }
         Ok(alias)
+    }
+
+    fn is_operand_ahead(&self, steps: usize) -> bool {
+        match self.ahead(steps) {
+            Token::Word(word) => !words::is_reserved(word) || Aggregate::find(word).is_some(),
+            token => matches!(token, Token::Escaped(_) | Token::Symbol("*")),
+        }
     }
 
     fn is_mistyped_from(&self, word: &str) -> bool {
@@ -381,6 +399,9 @@ impl Parser {
         self.expect_word("BY", "BY")?;
         loop {
             let place = self.position();
+            if matches!(self.token(), Token::Word(word) if Aggregate::find(word).is_some()) {
+                return Err(place.error("ORDER BY takes paths, not aggregates"));
+            }
             let column = query.behind_alias(self.path()?);
             if query.is_grouped() && query.group_by.as_ref() != Some(&column) {
                 return Err(place
@@ -449,10 +470,19 @@ impl Parser {
         })
     }
 
+    fn is_clause(&self, word: &str) -> bool {
+        let grouped = ["GROUP", "ORDER"].iter().any(|clause| word.eq_ignore_ascii_case(clause));
+        CLAUSE_WORDS.iter().any(|clause| word.eq_ignore_ascii_case(clause))
+            || (grouped && self.is_word_ahead(1, "BY"))
+    }
+
     fn segment(&mut self, first: bool) -> Result<Key, ParseError> {
         let name = match self.token() {
             Token::Escaped(name) => Key::from(&**name),
             Token::Word(word) if !words::is_reserved(word) => Key::from(&**word),
+            Token::Word(word) if first && self.is_clause(word) => {
+                return Err(self.unexpected("a path, a constant, a function or '('", &[]))
+            }
             Token::Word(word) => {
                 return Err(self
                     .unexpected("a name", &[])
@@ -471,7 +501,13 @@ impl Parser {
     }
 }
 
+/// Words that stand where a path should: rather something is missing than a name unescaped.
+const CLAUSE_WORDS: [&str; 9] = ["SELECT", "FROM", "WHERE", "AND", "OR", "NOT", "IN", "NIN", "AS"];
+
 const AGGREGATES: [&str; 5] = ["COUNT", "SUM", "AVG", "MIN", "MAX"];
 
 /// What may follow an expression.
 const CLAUSES: [&str; 10] = ["AND", "OR", "IN", "NIN", "LIKE", "WHERE", "GROUP", "ORDER", "LIMIT", "OFFSET"];
+
+#[cfg(test)]
+mod tests;
