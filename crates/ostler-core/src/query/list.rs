@@ -53,7 +53,7 @@ impl List {
 
     /// `datum IN list`: whether it equals any, undefined if it equals none and cannot be compared with some
     /// (query §5).
-    pub(super) fn contains(&self, datum: &Datum<'_>) -> Option<bool> {
+    pub fn contains(&self, datum: &Datum<'_>) -> Option<bool> {
         let (found, comparable) = match datum {
             Datum::Undefined => return None,
             Datum::Text(text) => {

@@ -26,7 +26,7 @@ fn record(id: &str, tags: &str, desired: &str, reported: &str) -> Record {
 fn truth(condition: &str) -> Option<bool> {
     let record = record(
         "pump-01",
-        r#"{"site":"Oslo","Floor":3,"critical":true,"labels":["wet",2],"sub":{"a":1,"A":2,"Only":5}}"#,
+        r#"{"site":"Oslo","Floor":3,"critical":true,"labels":["wet",2],"sub":{"a":1,"A":2,"Only":5,"Key":1,"KEY":2}}"#,
         r#"{"interval":30}"#,
         r#"{"temp":71.5,"big":4503599627370495,"fw":{"ver":"1.10.0"}}"#,
     );
@@ -71,6 +71,7 @@ fn names_match_exactly_first() {
     check("tags.sub.a = 1", Some(true));
     check("tags.sub.A = 2", Some(true));
     check("TAGS.SUB.only = 5", Some(true));
+    check("IS_DEFINED(tags.sub.key)", Some(false));
     check("PROPERTIES.Reported.FW.ver = '1.10.0'", Some(true));
     check("properties.desired.$VERSION = 2", Some(true));
     check("properties.desired.$metadata.interval.$lastUpdatedVersion = 2", Some(true));
@@ -234,4 +235,45 @@ fn trees() {
     assert_eq!(b.test(), Some(Test::Compare(Comparison::LessOrEqual, &two)));
     assert_eq!(b.column.map(Column::text), Some("tags.b"));
     assert_eq!(c.test(), Some(Test::Compare(Comparison::Equal, &Literal::Bool(true))));
+}
+
+#[test]
+fn leaves_as_tests_hold_for_the_same_values() {
+    let data = [
+        Datum::Undefined,
+        Datum::Null,
+        Datum::Bool(false),
+        Datum::Bool(true),
+        Datum::Number(Num::Int(1)),
+        Datum::Number(Num::Float(1.5)),
+        Datum::Number(Num::Int(2)),
+        Datum::text("a"),
+        Datum::text("ab"),
+        Datum::Object,
+    ];
+    let mut leaves =
+        vec!["tags.a".to_owned(), "IS_DEFINED(tags.a)".into(), "STARTSWITH(tags.a, 'ab')".into()];
+    for constant in ["1.5", "'ab'", "true", "null", "undefined"] {
+        for op in ["=", "!=", "<", "<=", ">", ">="] {
+            leaves.extend([format!("tags.a {op} {constant}"), format!("{constant} {op} tags.a")]);
+        }
+        leaves.extend([format!("tags.a IN [{constant}, 2]"), format!("tags.a NIN [{constant}]")]);
+    }
+    for leaf in leaves.iter().flat_map(|leaf| [leaf.clone(), format!("NOT {leaf}")]) {
+        let expr = Condition::parse(&leaf, Dialect::Extended).unwrap().0.unwrap();
+        let Tree::Leaf(found) = expr.tree() else { panic!("{leaf}") };
+        let Some(test) = found.test() else {
+            assert!(leaf.starts_with("NOT STARTSWITH"), "{leaf}");
+            continue;
+        };
+        for datum in &data {
+            let tested = match test {
+                Test::Compare(op, literal) => compare(op, datum, &Datum::from(literal)) == Some(true),
+                Test::In { list, negated } => list.contains(datum) == Some(!negated),
+                Test::StartsWith(prefix) => matches!(datum, Datum::Text(text) if text.starts_with(prefix)),
+                Test::Defined(defined) => (*datum != Datum::Undefined) == defined,
+            };
+            assert_eq!(tested, found.holds_for(datum), "{leaf} {datum:?}");
+        }
+    }
 }

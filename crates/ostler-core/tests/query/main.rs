@@ -1,6 +1,9 @@
 //! The query language as a whole: the cases of query §10, and properties over random queries and rows.
 
 mod fixtures;
+mod properties;
+mod random;
+mod reference;
 
 use fixtures::{load, sorted, Case, Expected, Fixtures};
 use ostler_core::json::Value;

@@ -5,6 +5,5 @@
 mod docs;
 mod hub;
 mod query;
-mod simulate;
 mod support;
 mod usage;

@@ -28,7 +28,6 @@ fn every_verb_explains_itself() {
         "policy",
         "ca",
         "monitor",
-        "simulate",
         "doctor",
         "status",
         "backup",
