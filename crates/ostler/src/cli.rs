@@ -5,8 +5,8 @@
 use clap::{Parser, Subcommand};
 
 use crate::command::{
-    backup, ca, completions, demo, device, doctor, method, module, monitor, policy, query, serve, status,
-    twin,
+    backup, ca, completions, demo, device, doctor, method, module, monitor, policy, query, serve, simulate,
+    status, twin,
 };
 use crate::exit::{Failure, Result, EXIT_CODES};
 use crate::output::{ColorChoice, Format, Out};
@@ -61,6 +61,8 @@ pub enum Command {
     Ca(ca::Args),
     /// Watch what happens: connections, twin changes, methods, telemetry
     Monitor(monitor::Args),
+    /// Run many devices from a scenario, to see a back end under load
+    Simulate(simulate::Args),
     /// Check this machine and the hub, or why a device is offline
     Doctor(doctor::Args),
     /// Show how the hub is doing
@@ -89,6 +91,7 @@ impl Command {
             Self::Policy(args) => block_on(policy::run(args, out)),
             Self::Ca(args) => block_on(ca::run(args, out)),
             Self::Monitor(args) => block_on(monitor::run(args, out)),
+            Self::Simulate(args) => block_on(simulate::run(args, out)),
             Self::Doctor(args) => block_on(doctor::run(args, out)),
             Self::Status(args) => block_on(status::run(args, out)),
             Self::Backup(args) => block_on(backup::run(args, out)),

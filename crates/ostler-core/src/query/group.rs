@@ -198,10 +198,15 @@ impl Groups {
     /// The rows of the answer in the order of their groups: undefined, null, booleans, numbers, texts, arrays and
     /// objects. Without `GROUP BY` it is one row, even of nothing.
     pub fn rows(&self) -> Vec<Object> {
+        self.groups().into_iter().map(|(_, row)| row).collect()
+    }
+
+    /// As [`Groups::rows`], each with the value that its group has in common; `None` is undefined.
+    pub fn groups(&self) -> Vec<(Option<Value>, Object)> {
         let plan = &*self.plan;
         if plan.group_by.is_none() {
             let nothing = Group::new(plan.columns.len());
-            return vec![plan.row(None, self.undefined.as_ref().unwrap_or(&nothing))];
+            return vec![(None, plan.row(None, self.undefined.as_ref().unwrap_or(&nothing)))];
         }
         let mut numbers: Vec<_> = self.numbers.iter().collect();
         numbers.sort_unstable_by_key(|(num, _)| **num);
@@ -209,17 +214,18 @@ impl Groups {
         texts.sort_unstable_by_key(|(text, _)| *text);
         let mut others: Vec<_> = self.others.iter().collect();
         others.sort_unstable_by_key(|(text, _)| *text);
+        let row = |value: Option<Value>, group| (value.clone(), plan.row(value, group));
         let mut rows = Vec::with_capacity(self.len());
-        rows.extend(self.undefined.iter().map(|group| plan.row(None, group)));
-        rows.extend(self.null.iter().map(|group| plan.row(Some(Value::Null), group)));
+        rows.extend(self.undefined.iter().map(|group| row(None, group)));
+        rows.extend(self.null.iter().map(|group| row(Some(Value::Null), group)));
         for (value, group) in [false, true].into_iter().zip(&self.bools) {
-            rows.extend(group.iter().map(|group| plan.row(Some(Value::Bool(value)), group)));
+            rows.extend(group.iter().map(|group| row(Some(Value::Bool(value)), group)));
         }
         let number = |num: &Num| Some(Value::Number(num.to_number()));
-        rows.extend(numbers.into_iter().map(|(num, group)| plan.row(number(num), group)));
+        rows.extend(numbers.into_iter().map(|(num, group)| row(number(num), group)));
         let string = |text: &str| Some(Value::String(text.into()));
-        rows.extend(texts.into_iter().map(|(text, group)| plan.row(string(text), group)));
-        rows.extend(others.into_iter().map(|(_, (value, group))| plan.row(Some(value.clone()), group)));
+        rows.extend(texts.into_iter().map(|(text, group)| row(string(text), group)));
+        rows.extend(others.into_iter().map(|(_, (value, group))| row(Some(value.clone()), group)));
         if plan.descending {
             rows.reverse();
         }

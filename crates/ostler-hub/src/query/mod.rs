@@ -15,6 +15,7 @@
 mod device_jobs;
 mod entities;
 mod explain;
+mod groups;
 mod job_row;
 mod order;
 mod token;
@@ -112,7 +113,7 @@ impl Hub {
             return self.explain(&asked).await;
         }
         if asked.query.is_grouped() {
-            return Err(Error::InvalidArgument("aggregates and GROUP BY are not answered yet".into()));
+            return self.query_groups(&asked).await;
         }
         match asked.query.from {
             Collection::Devices | Collection::Modules => self.query_entities(&asked).await,

@@ -20,8 +20,9 @@ use tokio::time::{sleep, Instant, Sleep};
 
 /// How long a refused client may go on sending before the connection is cut; long enough for it to read the answer.
 const LINGER: Duration = Duration::from_secs(2);
-/// How much of it is read and dropped meanwhile.
-const LINGER_BYTES: usize = 1 << 20;
+/// How much of it is read and dropped meanwhile. Most clients send all of a body before they read, and tell their
+/// user of a broken connection instead of the answer when it is cut before.
+const LINGER_BYTES: usize = 16 << 20;
 
 /// How slow a client may be.
 #[derive(Clone, Copy, Debug)]

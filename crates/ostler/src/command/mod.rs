@@ -12,6 +12,7 @@ pub mod monitor;
 pub mod policy;
 pub mod query;
 pub mod serve;
+pub mod simulate;
 pub mod status;
 pub mod twin;
 

@@ -5,5 +5,6 @@
 mod docs;
 mod hub;
 mod query;
+mod simulate;
 mod support;
 mod usage;

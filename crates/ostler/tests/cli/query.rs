@@ -126,7 +126,7 @@ fn changes_are_told_line_by_line() {
     assert_eq!(lines.next().unwrap(), "removed pump-2");
     watch.kill().unwrap();
     watch.wait().unwrap();
-    let text = "SELECT tags.site AS s FROM devices WHERE deviceId = 'pump-3'";
+    let text = "SELECT COUNT() AS n FROM devices";
     let timed = hub.run(&["query", text, "--watch=1", "--for", "1"]).ok();
-    assert_eq!(timed.stdout, "+ {\"s\":\"Bergen\"}\n");
+    assert_eq!(timed.stdout, "+ {\"n\":3}\n");
 }

@@ -28,6 +28,7 @@ fn every_verb_explains_itself() {
         "policy",
         "ca",
         "monitor",
+        "simulate",
         "doctor",
         "status",
         "backup",

@@ -89,6 +89,8 @@ async fn the_kind_of_the_rows_is_told() {
         (ALL, "Twin"),
         ("SELECT * FROM devices.modules", "Twin"),
         ("SELECT deviceId FROM devices", "Raw"),
+        ("SELECT COUNT() AS n FROM devices.modules", "Raw"),
+        ("SELECT COUNT() AS n FROM devices.jobs", "Raw"),
         ("EXPLAIN SELECT * FROM devices", "Raw"),
         ("SELECT * FROM devices.jobs", "DeviceJob"),
     ] {
@@ -163,6 +165,23 @@ async fn limits_count_over_all_pages() {
     }
     let beyond = ask(&hub, "SELECT deviceId FROM devices LIMIT 5 OFFSET 50", &[]).await;
     assert_eq!((beyond.body.as_str(), beyond.header("x-ms-continuation")), ("[]", None));
+}
+
+#[tokio::test]
+async fn groups_come_in_pages_too() {
+    let hub = TestHub::start().await;
+    fleet(&hub, 50).await;
+    hub.register("plain").await;
+    let text = "SELECT tags.digit AS d, COUNT() AS n FROM devices GROUP BY tags.digit";
+    let counts = pages(&hub, text, "4", "n").await;
+    assert_eq!(counts.iter().map(Vec::len).collect::<Vec<_>>(), [4, 4, 3]);
+    let digits = pages(&hub, text, "4", "d").await.concat();
+    assert_eq!(digits.iter().collect::<BTreeSet<_>>().len(), 10);
+    assert!(ask(&hub, text, &[]).await.body.contains(r#"{"n":1}"#), "those without the path");
+    let down = format!("{text} ORDER BY tags.digit DESC LIMIT 5 OFFSET 2");
+    assert_eq!(pages(&hub, &down, "2", "d").await, [vec!["7", "6"], vec!["5", "4"], vec!["3"]]);
+    let one = ask(&hub, "SELECT COUNT() AS n, MAX(tags.n) AS top FROM devices", &[]).await;
+    assert_eq!(one.body, r#"[{"n":51,"top":49}]"#);
 }
 
 #[tokio::test]
@@ -251,6 +270,7 @@ async fn a_strict_hub_refuses_what_azure_lacks() {
         "SELECT * FROM devices WHERE CONTAINS(deviceId, 'x')",
         "SELECT * FROM devices WHERE LOWER(deviceId) = 'x'",
         "SELECT deviceId FROM devices.jobs",
+        "SELECT status, COUNT() AS n FROM devices.jobs GROUP BY status",
         "EXPLAIN SELECT * FROM devices",
     ] {
         assert_eq!(ask(&hub, text, &[]).await.status, 200, "{text}");
