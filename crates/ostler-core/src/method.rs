@@ -6,6 +6,7 @@ use crate::limits::{
     METHOD_CONNECT_SECS, METHOD_NAME_CHARS, METHOD_PAYLOAD_BYTES, METHOD_RESPONSE_SECS,
     METHOD_RESPONSE_SECS_DEFAULT,
 };
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Why a method call is refused.
@@ -33,7 +34,7 @@ pub enum MethodError {
 
 /// The name of a method: 1 to 100 characters, case-sensitive, none of `/ + # ?` or control characters.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct MethodName(Box<str>);
+pub struct MethodName(Arc<str>);
 
 impl MethodName {
     /// Checks the rules.
@@ -65,8 +66,9 @@ impl MethodName {
 pub struct MethodCall {
     /// Which method.
     pub name: MethodName,
-    /// JSON text; `null` when the caller gave none. At most 128 KiB.
-    pub payload: Box<[u8]>,
+    /// JSON text; `null` when the caller gave none. At most 128 KiB. Shared, because a job calls many
+    /// devices with it.
+    pub payload: Arc<[u8]>,
     /// How long to wait for the answer once the call is on its way.
     pub response_timeout: Duration,
     /// How long to wait for the device to be there.

@@ -225,7 +225,7 @@ impl Hub {
             self.stats().takeovers.add(1);
             before.end(EndReason::TakenOver);
         }
-        self.bus.arrived(id);
+        self.note_arrival(&state);
         state
     }
 

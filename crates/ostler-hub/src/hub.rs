@@ -24,7 +24,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use std::hash::BuildHasher;
 use std::sync::atomic::AtomicU64;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// How often a change is decided again before the caller is told that the record is contended.
 const COMMIT_TRIES: usize = 100;
@@ -33,23 +33,40 @@ const REMEMBERED_ENDS: usize = 10_000;
 /// Locks that keep notifications of one twin in the order of their versions.
 const NOTIFY_LOCKS: usize = 1024;
 
-/// Where a hub takes the time from; tests bring their own.
+/// Where a hub takes the time of day from; tests bring their own.
 #[derive(Clone)]
-pub struct Clock(pub Arc<dyn Fn() -> Timestamp + Send + Sync>);
+pub struct Clock {
+    read: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+    /// How often those who wait for a time look at it again: it may be set while they wait.
+    pub look_again: Duration,
+}
+
+impl Clock {
+    /// A clock that `read` tells.
+    pub fn new(read: impl Fn() -> Timestamp + Send + Sync + 'static, look_again: Duration) -> Clock {
+        Clock { read: Arc::new(read), look_again }
+    }
+
+    /// The time.
+    pub fn now(&self) -> Timestamp {
+        (self.read)()
+    }
+}
 
 impl Default for Clock {
-    /// The machine's clock.
+    /// The machine's clock, looked at again every two seconds.
     fn default() -> Clock {
-        Clock(Arc::new(|| {
+        let read = || {
             let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
             Timestamp::from_ticks(i64::try_from(since_epoch.as_nanos() / 100).unwrap_or(i64::MAX))
-        }))
+        };
+        Clock::new(read, Duration::from_secs(2))
     }
 }
 
 impl std::fmt::Debug for Clock {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Clock")
+        f.debug_struct("Clock").field("look_again", &self.look_again).finish_non_exhaustive()
     }
 }
 
@@ -158,7 +175,7 @@ impl Hub {
 
     /// The time, from the hub's clock.
     pub fn now(&self) -> Timestamp {
-        (self.options.clock.0)()
+        self.options.clock.now()
     }
 
     /// The live stream.

@@ -1,14 +1,16 @@
 //! Direct methods: a back end asks, a connected device answers (service §9, device §6).
 
-use crate::bus::{AskError, Bus};
+use crate::bus::{AskError, Bus, LocalBus};
 use crate::error::Error;
-use crate::events::{about, Event, EventKind, Telemetry};
+use crate::events::{about, Event, EventKind, Events, Telemetry};
 use crate::hub::Hub;
 use crate::session::{CallId, SessionState};
+use crate::stats::Stats;
 use ostler_core::id::EntityId;
 use ostler_core::json::Raw;
 use ostler_core::limits::METHOD_PAYLOAD_BYTES;
 use ostler_core::method::{MethodAnswer, MethodCall};
+use ostler_core::time::Timestamp;
 use tokio::time::Instant;
 
 impl Hub {
@@ -24,27 +26,8 @@ impl Hub {
         if !self.bus.is_connected(id) {
             self.load_of_device(id).await?;
         }
-        self.stats().method_calls.add(1);
-        let watched = self.events().is_watched().then(|| (call.name.as_str().to_owned(), Instant::now()));
-        let timeout = call.response_timeout;
-        let answer = self.bus.ask(id, call).await.map_err(|error| match error {
-            AskError::NotOnline { waited } => {
-                self.stats().method_offline.add(1);
-                Error::DeviceNotOnline { waited }
-            }
-            AskError::NoAnswer => {
-                self.stats().method_timeouts.add(1);
-                Error::MethodTimeout { waited: timeout }
-            }
-            AskError::BadAnswer(reason) => Error::BadDeviceAnswer(reason),
-            AskError::TooMany(limit) => Error::TooManyCalls(limit),
-        });
-        if let Some((name, begun)) = watched {
-            let outcome = answer.as_ref().map(|answer| answer.status).map_err(ToString::to_string);
-            let took = begun.elapsed();
-            self.events().emit(|| about(id, self.now(), EventKind::Method { name, outcome, took }));
-        }
-        answer
+        let now = || self.now();
+        ask(&self.bus, self.stats(), self.events(), now, id, call).await
     }
 
     /// Takes a device's answer. Late, repeated and unasked ones are ignored and counted; one that is
@@ -70,6 +53,38 @@ impl Hub {
             Event { at: now, id: session.id().to_string(), kind: EventKind::Telemetry(message) }
         });
     }
+}
+
+/// Calls a method on whoever is connected, counts it and shows it to watchers.
+pub(crate) async fn ask(
+    bus: &LocalBus,
+    stats: &Stats,
+    events: &Events,
+    now: impl Fn() -> Timestamp,
+    id: &EntityId,
+    call: MethodCall,
+) -> Result<MethodAnswer, Error> {
+    stats.method_calls.add(1);
+    let watched = events.is_watched().then(|| (call.name.as_str().to_owned(), Instant::now()));
+    let timeout = call.response_timeout;
+    let answer = bus.ask(id, call).await.map_err(|error| match error {
+        AskError::NotOnline { waited } => {
+            stats.method_offline.add(1);
+            Error::DeviceNotOnline { waited }
+        }
+        AskError::NoAnswer => {
+            stats.method_timeouts.add(1);
+            Error::MethodTimeout { waited: timeout }
+        }
+        AskError::BadAnswer(reason) => Error::BadDeviceAnswer(reason),
+        AskError::TooMany(limit) => Error::TooManyCalls(limit),
+    });
+    if let Some((name, begun)) = watched {
+        let outcome = answer.as_ref().map(|answer| answer.status).map_err(ToString::to_string);
+        let took = begun.elapsed();
+        events.emit(|| about(id, now(), EventKind::Method { name, outcome, took }));
+    }
+    answer
 }
 
 fn check_payload(payload: &[u8]) -> Result<&[u8], String> {

@@ -40,7 +40,7 @@ pub enum News {
         /// Which method.
         name: MethodName,
         /// JSON text.
-        payload: Box<[u8]>,
+        payload: Arc<[u8]>,
     },
     /// The desired properties changed.
     DesiredChanged(Arc<DesiredChange>),

@@ -116,6 +116,14 @@ impl Hub {
         }
     }
 
+    /// Lets go on what waits for a device to take method calls.
+    pub(crate) fn note_arrival(&self, session: &SessionState) {
+        self.bus.arrived(session.id());
+        if session.delivery(Interest::Methods).is_some() {
+            self.jobs.arrived(session.id());
+        }
+    }
+
     /// The twin as its device sees it: JSON text of `desired` and `reported` (device §4.2).
     ///
     /// # Errors
@@ -181,7 +189,7 @@ impl Hub {
             .await?;
         }
         session.set_subscriptions(subscriptions);
-        self.bus.arrived(session.id());
+        self.note_arrival(session);
         Ok(())
     }
 }

@@ -384,8 +384,12 @@ impl Running {
         self.app.gate.close_half_open();
         // Devices stay until then: a method call in flight still wants its answer.
         self.http.close();
-        if tokio::time::timeout(deadline, self.http.wait()).await.is_err() {
-            tracing::warn!(left = self.http.len(), "HTTP requests were cut off by the drain deadline");
+        let calls = async { tokio::join!(self.http.wait(), self.app.hub.drain_jobs()) };
+        if tokio::time::timeout(deadline, calls).await.is_err() {
+            tracing::warn!(
+                left = self.http.len(),
+                "HTTP requests or jobs were cut off by the drain deadline"
+            );
         }
         self.app.hub.end_all_sessions();
         if tokio::time::timeout(GOODBYE, self.app.gate.all_gone()).await.is_err() {

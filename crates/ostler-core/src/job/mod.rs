@@ -24,6 +24,7 @@ mod device;
 mod gate;
 mod id;
 mod life;
+mod pace;
 mod rollout;
 mod spec;
 mod tally;
@@ -34,6 +35,7 @@ pub use device::{AfterFailure, DeviceJob, DeviceJobStatus, Failure, FailureCode}
 pub use gate::Stop;
 pub use id::JobId;
 pub use life::{Job, Refused, Stage, Stopped};
+pub use pace::Pace;
 pub use rollout::{Gate, Offline, Rollout, Waves};
 pub use spec::{JobError, JobKind, JobSpec, Work};
 pub use tally::Tally;

@@ -76,6 +76,11 @@ impl LocalBus {
         &self.calls[usize::try_from(call.0 % SHARDS).unwrap_or(0)]
     }
 
+    /// Whether an entity is connected and takes method calls.
+    pub(crate) fn is_listening(&self, id: &EntityId) -> bool {
+        self.listening(id).is_some()
+    }
+
     /// The connection of an entity, if it takes method calls.
     fn listening(&self, id: &EntityId) -> Option<Arc<SessionState>> {
         self.sessions.get(id).filter(|session| session.delivery(Interest::Methods).is_some())

@@ -225,6 +225,12 @@ impl Hub {
         }
     }
 
+    /// Stops the runner before the store is closed: what has begun is let finish and recorded, nothing
+    /// else begins. Jobs go on when the hub is opened again. Dropping the future gives up waiting.
+    pub async fn drain_jobs(&self) {
+        self.jobs.drain().await;
+    }
+
     /// How many jobs have not ended.
     pub fn active_jobs(&self) -> usize {
         self.jobs.shared.active()

@@ -12,15 +12,21 @@
 //!
 //! Invariant: a twin change and its outcome are one commit.
 
-#![allow(dead_code)] // Until the runner is complete.
-
 mod bytes;
 mod codec;
+mod commit;
 mod control;
 mod devices;
+mod feed;
+mod method;
 mod run;
 mod scheduler;
+mod sweep;
 mod table;
+mod targets;
+mod twin;
+mod waiting;
+mod wave;
 
 pub use control::{JobFilter, JobPage};
 pub use devices::{DeviceJobFilter, DeviceJobPage};

@@ -1,84 +1,297 @@
 //! The life of one job: its task, the only writer of its documents.
+//!
+//! Invariant: a stage is durable before anything is done in it.
 
-use super::codec::encode_job;
+use super::codec::{encode_job, encode_step};
+use super::commit::Gone;
+use super::feed::Feed;
 use super::read_job;
-use super::table::{Asked, Live, Rest, Shared, Wish};
-use ostler_core::job::{Job, JobId, Stage, Tally};
-use ostler_store::{Change, Expect, Revision, Shelf};
+use super::scheduler::sleep;
+use super::sweep::{pending, put, Sweep};
+use super::table::{Asked, Live, Phase, Rest, Shared, Wish};
+use super::targets::{NoTargets, Targets};
+use ostler_core::id::EntityId;
+use ostler_core::job::{DeviceJobStatus, Job, JobId, Stage, Tally, Waves};
+use ostler_store::{Change, CommitError, Expect, Revision, Shelf};
 use std::sync::Arc;
+
+/// Device jobs written at a time when a job starts.
+const EXPAND_AT_ONCE: usize = 4096;
+/// Devices of a first wave that are handed over in memory; those of a larger one are read again.
+const HANDED_OVER: usize = 65_536;
 
 /// Runs a job until it ends or waits again.
 pub(super) async fn run(shared: Arc<Shared>, id: JobId) {
     let Some(live) = shared.live(id.as_str()) else { return };
-    let Ok(Some(document)) = shared.store.document(Shelf::Jobs, id.as_str()).await else { return };
-    let Ok((job, revision)) = read_job(id.as_str(), &document) else { return };
-    let mut run = Run { shared, live, job, revision, tally: Tally::default() };
-    while run.step().await {}
+    let result = async {
+        let Some(mut run) = Run::load(&shared, live, &id).await? else { return Ok(()) };
+        run.live_on().await
+    };
+    if let Err(Gone) = result.await {
+        shared.abandon(&id);
+    }
 }
 
-struct Run {
-    shared: Arc<Shared>,
-    live: Arc<Live>,
-    job: Job,
+/// A job at work.
+pub(super) struct Run {
+    pub(super) shared: Arc<Shared>,
+    pub(super) live: Arc<Live>,
+    pub(super) id: JobId,
+    pub(super) job: Arc<Job>,
+    pub(super) tally: Tally,
     revision: Revision,
-    tally: Tally,
+    /// The devices of the next wave, when they are in memory.
+    handed_over: Option<Vec<EntityId>>,
+    /// Behind which key the next wave starts.
+    position: Option<Box<str>>,
 }
 
 impl Run {
-    async fn step(&mut self) -> bool {
-        if !self.meet_wishes().await {
-            return false;
-        }
-        let id = self.job.spec.id.clone();
-        match self.job.stage {
-            Stage::Ended(_) => {
-                self.shared.remove(&id);
-                self.live.show(|| self.job.view(Some(&self.tally), self.shared.now()));
-                false
+    /// Takes up a stored job; nothing when it cannot be read, which is logged.
+    async fn load(shared: &Arc<Shared>, live: Arc<Live>, id: &JobId) -> Result<Option<Run>, Gone> {
+        let document = shared.read(|| shared.store.document(Shelf::Jobs, id.as_str())).await?;
+        let Some(document) = document else {
+            shared.remove(id);
+            return Ok(None);
+        };
+        let (job, revision) = match read_job(id.as_str(), &document) {
+            Ok(read) => read,
+            Err(error) => {
+                tracing::error!(job = %id, %error, "a stored job cannot be read; it is left out");
+                shared.remove(id);
+                return Ok(None);
             }
-            _ => !self.shared.rest(&id, &Rest::Held),
+        };
+        let tally = match &job.stage {
+            Stage::Waiting | Stage::Ended(_) => Tally::default(),
+            Stage::Wave { index, .. } | Stage::Stopping { index, .. } => shared.recount(id, *index).await?,
+            Stage::Soak { next, .. } => shared.recount(id, *next).await?,
+        };
+        let run = Run {
+            shared: shared.clone(),
+            live,
+            id: id.clone(),
+            job: Arc::new(job),
+            tally,
+            revision,
+            handed_over: None,
+            position: None,
+        };
+        run.note();
+        Ok(Some(run))
+    }
+
+    async fn live_on(&mut self) -> Result<(), Gone> {
+        loop {
+            self.meet_wishes().await?;
+            let now = self.shared.now();
+            let is_paused = self.job.paused.is_some();
+            match self.job.stage.clone() {
+                Stage::Ended(_) => {
+                    self.shared.ended(&self.id, self.job.view(None, now));
+                    return Ok(());
+                }
+                Stage::Waiting if is_paused => {
+                    if self.shared.rest(&self.id, &Rest::Held) {
+                        return Ok(());
+                    }
+                }
+                Stage::Waiting if self.job.start_time() > now => {
+                    if self.shared.rest(&self.id, &Rest::Until(self.job.start_time())) {
+                        return Ok(());
+                    }
+                }
+                Stage::Waiting => self.expand().await?,
+                Stage::Stopping { .. } => self.stop().await?,
+                Stage::Wave { index, .. } => {
+                    let feed = match self.handed_over.take() {
+                        Some(devices) => Feed::given(devices, self.position.take()),
+                        None => Feed::stored(&self.id, index, self.is_ordered(), self.position.take()),
+                    };
+                    self.position = self.wave(feed).await?;
+                    if matches!(self.job.stage, Stage::Wave { .. }) {
+                        let (tally, now) = (self.tally.clone(), self.shared.now());
+                        self.change(|job| job.wave_done(&tally, now)).await?;
+                    }
+                }
+                Stage::Soak { until, .. } if !is_paused && until <= now => {
+                    self.change(|job| job.soak_over(now)).await?;
+                }
+                Stage::Soak { until, .. } => {
+                    self.idle((!is_paused).then(|| self.shared.until(until, now))).await?;
+                }
+            }
         }
     }
 
-    async fn meet_wishes(&mut self) -> bool {
+    /// Whether waves follow each other in the order of the ids.
+    fn is_ordered(&self) -> bool {
+        !matches!(self.job.spec.rollout.waves, Waves::ByTag(_))
+    }
+
+    /// Waits for a wish, or so long.
+    async fn idle(&self, wait: Option<std::time::Duration>) -> Result<(), Gone> {
+        let mut phase = self.shared.phase.subscribe();
+        tokio::select! {
+            () = self.live.wake.notified() => Ok(()),
+            () = sleep(wait) => Ok(()),
+            _ = phase.wait_for(|phase| *phase != Phase::Open) => Err(Gone),
+        }
+    }
+
+    /// Fixes the devices. A crash before the job is stored as expanded leaves device jobs that nothing was
+    /// done about; they are deleted first when it is expanded anew.
+    async fn expand(&mut self) -> Result<(), Gone> {
+        if *self.shared.phase.borrow() != Phase::Open {
+            return Err(Gone);
+        }
+        let shared = self.shared.clone();
+        // Some at a time: each holds its devices' names in memory.
+        let Ok(_turn) = shared.expansions.acquire().await else { return Err(Gone) };
+        shared.delete_steps(self.id.as_str()).await?;
+        let targets = loop {
+            match shared.targets(&self.job.spec, self.job.parent.as_ref()).await {
+                Ok(targets) => break targets,
+                Err(NoTargets::Store(error)) => shared.have_patience(&error).await?,
+                Err(NoTargets::Impossible(reason)) => {
+                    let now = shared.now();
+                    return self.change(|job| job.failed(reason.clone(), now)).await;
+                }
+            }
+        };
+        self.write_targets(targets).await
+    }
+
+    async fn write_targets(&mut self, targets: Targets) -> Result<(), Gone> {
+        let now = self.shared.now();
+        let mut job = Job::clone(&self.job);
+        job.expanded(targets.waves.clone(), now);
+        let kind = job.spec.work.kind();
+        let first = encode_step(&pending(kind, 0, Some(now).zip(job.deadline()), now));
+        let bytes = |wave| match wave {
+            0 => first.clone(),
+            _ => encode_step(&pending(kind, wave, None, now)),
+        };
+        let waves: Vec<usize> = targets.wave_of_each().collect();
+        let prefix = format!("{}/", self.id);
+        let changes = |devices: &[EntityId], waves: &[usize]| -> Vec<Change> {
+            let each = devices.iter().zip(waves);
+            each.map(|(device, wave)| put(&[&prefix, device.as_str()].concat(), bytes(*wave))).collect()
+        };
+        let batches = targets.devices.chunks(EXPAND_AT_ONCE).zip(waves.chunks(EXPAND_AT_ONCE));
+        let last = targets.devices.len().div_ceil(EXPAND_AT_ONCE).saturating_sub(1);
+        let mut together = Vec::new();
+        for (i, (devices, waves)) in batches.enumerate() {
+            if i == last {
+                together = changes(devices, waves);
+            } else {
+                self.shared.commit_all(|| changes(devices, waves)).await?;
+            }
+        }
+        self.tally =
+            Tally::new(targets.devices.len() as u64, targets.waves.first().map_or(0, |wave| wave.devices));
+        let first_wave = self.tally.wave.devices;
+        self.save(job, together).await?;
+        if self.is_ordered() && first_wave <= HANDED_OVER as u64 {
+            let mut devices = targets.devices;
+            devices.truncate(usize::try_from(first_wave).unwrap_or(0));
+            self.position = devices.last().map(|device| [&*prefix, device.as_str()].concat().into());
+            self.handed_over = Some(devices);
+        }
+        Ok(())
+    }
+
+    /// Cancels what has not begun.
+    async fn stop(&mut self) -> Result<(), Gone> {
+        let mut after = None;
+        loop {
+            let swept = self.shared.sweep(&self.id, &self.live, Sweep::Cancel, after).await?;
+            self.tally.note_canceled(swept.ended.len() as u64);
+            self.shared.stats.job_steps_canceled.add(swept.ended.len() as u64);
+            self.note();
+            after = swept.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        let (tally, now) = (self.tally.clone(), self.shared.now());
+        self.change(|job| job.stopped(&tally, now)).await
+    }
+
+    /// Does what was wished, durably, and answers.
+    pub(super) async fn meet_wishes(&mut self) -> Result<(), Gone> {
         let wishes = self.live.take_wishes();
         if wishes.is_empty() {
-            return true;
+            return Ok(());
         }
         let now = self.shared.now();
-        let outcomes: Vec<_> = wishes
-            .iter()
-            .map(|Asked { wish, .. }| match wish {
-                Wish::Cancel => self.job.cancel(now),
-                Wish::Pause => self.job.pause(now),
-                Wish::Resume => self.job.resume(now),
-            })
-            .collect();
-        if !self.save().await {
-            return false;
+        let mut job = Job::clone(&self.job);
+        let meet = |job: &mut Job, wish| match wish {
+            Wish::Cancel => job.cancel(now),
+            Wish::Pause => job.pause(now),
+            Wish::Resume => job.resume(now),
+        };
+        let outcomes: Vec<_> = wishes.iter().map(|asked| meet(&mut job, asked.wish)).collect();
+        if job != *self.job {
+            self.save(job, Vec::new()).await?;
         }
         let view = self.job.view(Some(&self.tally), now);
-        for (asked, outcome) in wishes.into_iter().zip(outcomes) {
+        for (Asked { answer, .. }, outcome) in wishes.into_iter().zip(outcomes) {
             // Whoever asked may have left.
-            let _ = asked.answer.send(outcome.map(|()| view.clone()));
+            let _ = answer.send(outcome.map(|()| view.clone()));
         }
-        true
+        Ok(())
     }
 
-    async fn save(&mut self) -> bool {
+    /// Changes the job and stores it.
+    pub(super) async fn change(&mut self, change: impl FnOnce(&mut Job)) -> Result<(), Gone> {
+        let mut job = Job::clone(&self.job);
+        change(&mut job);
+        if let (Stage::Wave { index, .. }, false) = (&job.stage, self.job.stage == job.stage) {
+            let devices = job.waves.get(*index).map_or(0, |wave| wave.devices);
+            self.tally.begin_wave(devices);
+        }
+        self.save(job, Vec::new()).await
+    }
+
+    /// Stores the job, all or nothing with `others`.
+    async fn save(&mut self, job: Job, others: Vec<Change>) -> Result<(), Gone> {
         let change = Change::PutDocument {
             shelf: Shelf::Jobs,
-            key: self.job.spec.id.as_str().into(),
-            value: encode_job(&self.job),
+            key: self.id.as_str().into(),
+            value: encode_job(&job),
             expect: Some(Expect::Revision(self.revision)),
         };
-        match self.shared.store.commit(vec![change]).await.pop() {
-            Some(Ok(revision)) => {
-                self.revision = revision;
-                self.live.note(&self.job, &self.tally);
-                true
+        let outcomes = self.shared.commit_all(|| {
+            let mut all = others.clone();
+            all.push(change.clone());
+            vec![Change::Together(all)]
+        });
+        match outcomes.await?.pop() {
+            Some(Ok(revision)) => self.revision = revision,
+            other => {
+                let error = other.and_then(Result::err).unwrap_or(CommitError::Missing);
+                tracing::error!(job = %self.id, %error, "a job's document was changed by somebody else; its task ends");
+                return Err(Gone);
             }
-            _ => false,
+        }
+        self.job = Arc::new(job);
+        self.note();
+        Ok(())
+    }
+
+    /// Lets others see where the job stands.
+    pub(super) fn note(&self) {
+        self.live.note(&self.job, &self.tally);
+    }
+
+    /// Notes a device's way from one status to another in the metrics.
+    pub(super) fn count(&self, to: DeviceJobStatus) {
+        match to {
+            DeviceJobStatus::Completed => self.shared.stats.job_steps_succeeded.add(1),
+            DeviceJobStatus::Failed => self.shared.stats.job_steps_failed.add(1),
+            DeviceJobStatus::Canceled => self.shared.stats.job_steps_canceled.add(1),
+            _ => {}
         }
     }
 }

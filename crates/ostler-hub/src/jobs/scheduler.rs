@@ -4,18 +4,20 @@
 //! is decided by the wall clock, looked at every few seconds: when that jumps, jobs start early or late by
 //! those seconds, never twice and never not at all.
 
+use super::commit::Gone;
 use super::read_job;
 use super::run;
 use super::table::{Jobs, Phase, Rest, Shared};
 use crate::error::Error;
 use ostler_core::job::{JobId, Stage};
-use ostler_core::time::{Timestamp, TICKS_PER_SEC};
-use ostler_store::Shelf;
+use ostler_store::{Change, Shelf};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The wall clock is looked at this often while jobs wait.
-pub(super) const LOOK_AGAIN: Duration = Duration::from_secs(2);
+/// How often jobs are deleted that ended long ago.
+const PURGE_EVERY: Duration = Duration::from_secs(3600);
+/// When that is done first after the start.
+const FIRST_PURGE: Duration = Duration::from_secs(60);
 /// Stored jobs read at a time.
 const READ_AT_ONCE: usize = 500;
 
@@ -59,31 +61,68 @@ impl Jobs {
 impl Shared {
     /// Starts the task of a job.
     pub(super) fn start(self: &Arc<Self>, id: JobId) {
-        tokio::spawn(run::run(self.clone(), id));
+        let task = self.task();
+        let run = run::run(self.clone(), id);
+        tokio::spawn(async move {
+            run.await;
+            drop(task);
+        });
     }
 }
 
 async fn schedule(shared: Arc<Shared>) {
     let mut phase = shared.phase.subscribe();
+    let mut purge = Box::pin(tokio::time::sleep(FIRST_PURGE));
     loop {
         let now = shared.now();
         let (due, next) = shared.due(now);
         due.into_iter().for_each(|id| shared.start(id));
-        let wait = next.map(|at| until(at, now).min(LOOK_AGAIN));
+        let wait = next.map(|at| shared.until(at, now));
         tokio::select! {
             () = shared.wake.notified() => {}
             () = sleep(wait) => {}
+            () = &mut purge => {
+                purge.set(tokio::time::sleep(PURGE_EVERY));
+                let (shared, task) = (shared.clone(), shared.task());
+                tokio::spawn(async move {
+                    // An error means that the hub stops; the next one goes on.
+                    let _ = purge_ended(&shared).await;
+                    drop(task);
+                });
+            }
             _ = phase.wait_for(|phase| *phase != Phase::Open) => return,
         }
     }
 }
 
-/// How long it is from `now` to `at`.
-pub(super) fn until(at: Timestamp, now: Timestamp) -> Duration {
-    let ticks = at.ticks().saturating_sub(now.ticks()).max(0);
-    let (secs, rest) = (ticks / TICKS_PER_SEC, ticks % TICKS_PER_SEC);
-    // A tick more, so that the time has come when the timer ends.
-    Duration::new(secs.unsigned_abs(), u32::try_from(rest * 100).unwrap_or(0)) + Duration::from_micros(100)
+/// Deletes the jobs whose time of being kept is over: what became of their devices first, so that nothing
+/// is left behind when the hub stops in between.
+async fn purge_ended(shared: &Arc<Shared>) -> Result<(), Gone> {
+    let secs = i64::try_from(shared.retention_days).unwrap_or(i64::MAX).saturating_mul(24 * 3600);
+    let kept_since = shared.now().plus_secs(secs.saturating_neg());
+    let mut after: Option<Box<str>> = None;
+    loop {
+        let from = after.as_deref();
+        let page = shared.read(|| shared.store.documents(Shelf::Jobs, "", from, READ_AT_ONCE)).await?;
+        let is_last = page.len() < READ_AT_ONCE;
+        for (key, document) in page {
+            let ended = read_job(&key, &document).ok().and_then(|(job, _)| job.ended);
+            if ended.is_some_and(|ended| ended < kept_since) {
+                shared.delete_steps(&key).await?;
+                let delete = Change::DeleteDocument { shelf: Shelf::Jobs, key: key.clone() };
+                shared.commit_all(|| vec![delete.clone()]).await?;
+                tracing::info!(job = &*key, "deleted a job that ended long ago");
+            }
+            after = Some(key);
+            if *shared.phase.borrow() != Phase::Open {
+                return Err(Gone);
+            }
+        }
+        if is_last {
+            return Ok(());
+        }
+        tokio::task::yield_now().await;
+    }
 }
 
 /// Waits so long, or for ever.

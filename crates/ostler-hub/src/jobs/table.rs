@@ -7,19 +7,29 @@
 //!
 //! Invariant: locks are taken in the order table, job.
 
+use super::waiting::Waiting;
 use crate::bus::LocalBus;
 use crate::error::Error;
 use crate::events::Events;
 use crate::hub::{Clock, Hub, Options};
 use crate::stats::Stats;
-use ostler_core::job::{Job, JobId, JobView, Refused, Tally};
+use ostler_core::id::EntityId;
+use ostler_core::job::{Job, JobId, JobStatus, JobView, Refused, Tally};
 use ostler_core::limits::JOBS_ACTIVE;
-use ostler_core::time::Timestamp;
+use ostler_core::time::{Timestamp, TICKS_PER_SEC};
 use ostler_store::Store;
 use parking_lot::Mutex;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, OnceLock, Weak};
-use tokio::sync::{oneshot, watch, Notify};
+use std::time::Duration;
+use tokio::sync::{oneshot, watch, Notify, Semaphore};
+
+/// Method calls of all jobs under way.
+const CALLS: usize = 16_384;
+/// Batches of twin changes of all jobs under way.
+const PATCHES: usize = 4;
+/// Jobs that fix their devices at the same time.
+const EXPANSIONS: usize = 2;
 
 /// What a back end wishes of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +58,9 @@ pub(super) struct Live {
 struct State {
     wishes: Vec<Asked>,
     /// The job as its task last knew it, while there is one.
-    known: Option<(Job, Tally)>,
+    known: Option<(Arc<Job>, Tally)>,
+    /// Devices that the job waited for and that are connected now.
+    arrivals: Vec<EntityId>,
 }
 
 impl Live {
@@ -63,8 +75,24 @@ impl Live {
     }
 
     /// Notes what the job's task knows.
-    pub(super) fn note(&self, job: &Job, tally: &Tally) {
+    pub(super) fn note(&self, job: &Arc<Job>, tally: &Tally) {
         self.state.lock().known = Some((job.clone(), tally.clone()));
+    }
+
+    /// A device that the job waits for is connected.
+    pub(super) fn arrived(&self, device: EntityId) {
+        self.state.lock().arrivals.push(device);
+        self.wake.notify_one();
+    }
+
+    /// Takes the devices that have connected.
+    pub(super) fn take_arrivals(&self) -> Vec<EntityId> {
+        std::mem::take(&mut self.state.lock().arrivals)
+    }
+
+    /// Whether anybody watches.
+    pub(super) fn is_watched(&self) -> bool {
+        self.progress.get().is_some_and(|progress| progress.receiver_count() > 0)
     }
 
     /// Shows a view to whoever watches.
@@ -123,6 +151,17 @@ pub(crate) struct Shared {
     pub(super) stats: Arc<Stats>,
     pub(super) phase: watch::Sender<Phase>,
     pub(super) retention_days: u64,
+    /// The devices that jobs wait for.
+    pub(super) waiting: Waiting,
+    /// Method calls that all jobs together may have under way. Permits are given in the order in which
+    /// they were asked for, batch by batch, so every job gets its turn.
+    pub(super) calls: Arc<Semaphore>,
+    /// Batches of twin changes that all jobs together may have under way.
+    pub(super) patches: Arc<Semaphore>,
+    /// Jobs that may be fixing their devices.
+    pub(super) expansions: Semaphore,
+    /// Tasks of jobs.
+    tasks: watch::Sender<usize>,
     clock: Clock,
     /// Wakes the scheduler.
     pub(super) wake: Notify,
@@ -155,6 +194,11 @@ impl Shared {
             stats: stats.clone(),
             phase: watch::Sender::new(Phase::Open),
             retention_days: options.job_retention_days,
+            waiting: Waiting::default(),
+            calls: Arc::new(Semaphore::new(CALLS)),
+            patches: Arc::new(Semaphore::new(PATCHES)),
+            expansions: Semaphore::new(EXPANSIONS),
+            tasks: watch::Sender::new(0),
             clock: options.clock.clone(),
             wake: Notify::new(),
             table: Mutex::default(),
@@ -163,7 +207,16 @@ impl Shared {
 
     /// The time, from the hub's clock.
     pub(super) fn now(&self) -> Timestamp {
-        (self.clock.0)()
+        self.clock.now()
+    }
+
+    /// How long to wait for `at` before the clock is looked at again.
+    pub(super) fn until(&self, at: Timestamp, now: Timestamp) -> Duration {
+        let ticks = at.ticks().saturating_sub(now.ticks()).max(0);
+        let (secs, rest) = (ticks / TICKS_PER_SEC, ticks % TICKS_PER_SEC);
+        let wait = Duration::new(secs.unsigned_abs(), u32::try_from(rest * 100).unwrap_or(0));
+        // A little more, so that the time has come when the timer ends.
+        (wait + Duration::from_micros(100)).min(self.clock.look_again)
     }
 
     /// Takes a place for a new job.
@@ -178,6 +231,33 @@ impl Shared {
         let live = Arc::new(Live::default());
         table.jobs.insert(id.clone(), Entry { doing: Doing::Creating, live: live.clone() });
         Ok(live)
+    }
+
+    /// A job has ended, durably.
+    pub(super) fn ended(&self, id: &JobId, view: JobView) {
+        let entry = self.table.lock().jobs.remove(id);
+        self.stats.jobs_ended.add(1);
+        let Some(Entry { live, .. }) = entry else { return };
+        for Asked { wish, answer } in live.take_wishes() {
+            let _ = answer.send(match (wish, view.status) {
+                (Wish::Cancel, JobStatus::Cancelled) => Ok(view.clone()),
+                (_, status) => Err(Refused::Ended(status)),
+            });
+        }
+        live.show(|| view);
+    }
+
+    /// A job's task ends because the hub stops; nobody answers wishes any more.
+    pub(super) fn abandon(&self, id: &JobId) {
+        if let Some(entry) = self.table.lock().jobs.get(id) {
+            drop(entry.live.take_wishes());
+        }
+    }
+
+    /// Counts a task of a job while it is held.
+    pub(super) fn task(self: &Arc<Self>) -> Task {
+        self.tasks.send_modify(|count| *count += 1);
+        Task(self.clone())
     }
 
     /// Gives a place back: the job was not made, or has ended.
@@ -255,6 +335,10 @@ impl Shared {
         let mut table = self.table.lock();
         let entry = table.jobs.get_mut(id)?;
         let (answer, answered) = oneshot::channel();
+        if *self.phase.borrow() != Phase::Open {
+            // The answer's sender goes at once, which says that the hub stops.
+            return Some((answered, false));
+        }
         entry.live.state.lock().wishes.push(Asked { wish, answer });
         entry.live.wake.notify_one();
         let start = entry.doing == Doing::Waiting;
@@ -274,6 +358,33 @@ pub(crate) struct Jobs {
 impl Jobs {
     pub(crate) fn new(shared: Arc<Shared>) -> Jobs {
         Jobs { shared }
+    }
+}
+
+impl Jobs {
+    /// A device takes method calls now.
+    pub(crate) fn arrived(&self, id: &EntityId) {
+        self.shared.waiting.arrived(id);
+    }
+
+    /// Lets what has begun finish and begins nothing else; ends when all is recorded.
+    pub(crate) async fn drain(&self) {
+        self.shared.phase.send_if_modified(|phase| {
+            let is_open = *phase == Phase::Open;
+            *phase = (*phase).max(Phase::Draining);
+            is_open
+        });
+        // An error would mean that the sender is gone, and with it the tasks.
+        let _ = self.shared.tasks.subscribe().wait_for(|tasks| *tasks == 0).await;
+    }
+}
+
+/// A task of a job.
+pub(super) struct Task(Arc<Shared>);
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.tasks.send_modify(|count| *count -= 1);
     }
 }
 

@@ -4,7 +4,8 @@
 
 use crate::app::{App, DoorCounts};
 use ostler_hub::stats::{Counter, Stats};
-use ostler_store::{Counts, StoreStatus};
+use ostler_hub::Hub;
+use ostler_store::StoreStatus;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::counter::ConstCounter;
@@ -39,7 +40,7 @@ impl Snapshot {
         ]);
         Snapshot {
             counters,
-            gauges: gauges(&app.hub.counts(), app.hub.connected_count(), &doors, &store),
+            gauges: gauges(&app.hub, &doors, &store),
             bytes_taken: stats.telemetry_bytes.count(),
             bytes_held: store.memory_bytes,
             sync_micros: store.sync_micros,
@@ -55,7 +56,7 @@ impl Snapshot {
 }
 
 fn hub_counters(stats: &Stats) -> Vec<Row> {
-    let rows: [(&str, &str, &Counter); 15] = [
+    let rows: [(&str, &str, &Counter); 20] = [
         ("sign_ins", "Devices and modules that signed in", &stats.sign_ins),
         ("sign_in_failures", "Sign-ins refused, of devices and back ends", &stats.sign_in_failures),
         ("takeovers", "Connections closed by a newer one of the same identity", &stats.takeovers),
@@ -70,6 +71,11 @@ fn hub_counters(stats: &Stats) -> Vec<Row> {
         ("device_twin_reads", "Twins read by devices", &stats.device_twin_reads),
         ("telemetry_messages", "Telemetry messages taken", &stats.telemetry_messages),
         ("queries", "Pages of queries asked for", &stats.queries),
+        ("jobs_created", "Jobs created", &stats.jobs_created),
+        ("jobs_ended", "Jobs that ended", &stats.jobs_ended),
+        ("job_steps_succeeded", "Devices on which a job was done", &stats.job_steps_succeeded),
+        ("job_steps_failed", "Devices on which a job failed", &stats.job_steps_failed),
+        ("job_steps_canceled", "Devices on which a job was canceled", &stats.job_steps_canceled),
         ("commit_retries", "Changes decided again because the record had changed", &stats.commit_retries),
     ];
     rows.into_iter().map(|(name, help, counter)| (name, help, counter.count())).collect()
@@ -95,12 +101,14 @@ fn door_counters(doors: &DoorCounts) -> [Row; 7] {
     ]
 }
 
-fn gauges(counts: &Counts, connected: usize, doors: &DoorCounts, store: &StoreStatus) -> Vec<Row> {
+fn gauges(hub: &Hub, doors: &DoorCounts, store: &StoreStatus) -> Vec<Row> {
+    let counts = hub.counts();
     vec![
         ("devices", "Devices registered", counts.devices),
         ("devices_disabled", "Devices that may not connect", counts.disabled),
         ("modules", "Modules registered", counts.modules),
-        ("connected", "Devices and modules connected", connected as u64),
+        ("connected", "Devices and modules connected", hub.connected_count() as u64),
+        ("jobs_active", "Jobs that wait, run or are held", hub.active_jobs() as u64),
         ("connections", "Connections to all listeners", doors.connections),
         ("connections_max", "Connections there may be", doors.max_connections),
         ("connections_half_open", "Connections that have not signed in", doors.half_open),

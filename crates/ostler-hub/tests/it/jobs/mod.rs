@@ -1,0 +1,6 @@
+//! Jobs, from the door of the hub. The wall clock is the tests' own.
+
+mod fleet;
+mod life;
+mod methods;
+mod twins;
