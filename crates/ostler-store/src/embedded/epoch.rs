@@ -89,6 +89,12 @@ impl Epochs {
         state.kept_bytes = state.kept_bytes.saturating_sub(bytes);
         self.closed.notify_all();
     }
+
+    /// Bytes kept for snapshots.
+    #[cfg(test)]
+    pub(crate) fn kept_bytes(&self) -> u64 {
+        self.state.lock().kept_bytes
+    }
 }
 
 impl Publishing<'_> {

@@ -46,7 +46,7 @@ use ostler_core::query::{Groups, Query};
 use ostler_core::record::{Activity, Record};
 use ostler_core::twin::Reported;
 use parking_lot::Mutex;
-use query::Queries;
+use query::{Bounds, Indexing, Queries, Registry, Tuning};
 use queue::Queue;
 use status::Status;
 use std::path::Path;
@@ -55,6 +55,9 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 use writer::{Outcomes, Request, View, Write, Writer};
+
+/// How long a column stays that no query uses.
+const COLUMN_IDLE: Duration = Duration::from_secs(3600);
 
 /// How an embedded store behaves; the defaults suit a hub of a million devices on two cores.
 #[derive(Clone, Debug)]
@@ -74,6 +77,12 @@ pub struct Options {
     pub journal_bytes: u64,
     /// Threads that write and merge the engine's files.
     pub workers: usize,
+    /// Bytes of columns kept in memory for the paths that queries ask for; 0 for none.
+    pub column_bytes: u64,
+    /// What queries do at once, and what on threads of their own.
+    pub(crate) bounds: Bounds,
+    /// Scans that ask for a path before it gets a column.
+    pub(crate) after_scans: u32,
 }
 
 impl Default for Options {
@@ -86,6 +95,9 @@ impl Default for Options {
             memtable_bytes: 16 * 1024 * 1024,
             journal_bytes: 128 * 1024 * 1024,
             workers: 1,
+            column_bytes: 128 * 1024 * 1024,
+            bounds: Bounds::default(),
+            after_scans: 2,
         }
     }
 }
@@ -122,8 +134,12 @@ impl Embedded {
 
     /// A store without a disk: the same engine, gone with the process.
     pub fn in_memory() -> Embedded {
-        let options = Options::default();
-        Embedded::start(Model::new(), Shapes::default(), None, 0, &options)
+        Embedded::in_memory_with(&Options::default())
+    }
+
+    /// A store without a disk that behaves as told.
+    pub fn in_memory_with(options: &Options) -> Embedded {
+        Embedded::start(Model::new(), Shapes::default(), None, 0, options)
     }
 
     fn start(
@@ -139,10 +155,14 @@ impl Embedded {
         let (folder, disk) = disk.unzip();
         let documents = Arc::new(Documents::new(disk.as_ref()));
         let (running, ended) = watch::channel(());
+        let columns = Arc::new(Registry::new(options.tuning()));
+        let queries = Queries::new(model.clone(), shapes.clone(), columns.clone(), options.bounds);
         let writer = Writer {
             model: model.clone(),
             shapes: shapes.clone(),
             documents: documents.clone(),
+            columns,
+            indexing: Indexing::default(),
             queue: queue.clone(),
             disk,
             revision: last,
@@ -163,7 +183,6 @@ impl Embedded {
         let thread = std::thread::Builder::new().name("ostler-store".into()).spawn(run);
         let thread = thread.expect("a process that is starting can make one more thread");
         let writer = Mutex::new(Some(thread));
-        let queries = Queries::new(model.clone(), shapes.clone());
         Embedded { model, shapes, documents, queries, queue, status, sizes: options.sizes(), writer, ended }
     }
 
@@ -421,6 +440,10 @@ impl Drop for Abandon {
 }
 
 impl Options {
+    fn tuning(&self) -> Tuning {
+        Tuning { most_bytes: self.column_bytes, after_scans: self.after_scans, idle: COLUMN_IDLE }
+    }
+
     fn sizes(&self) -> disk::Sizes {
         disk::Sizes {
             memtable: self.memtable_bytes,

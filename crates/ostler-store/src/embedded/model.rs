@@ -17,8 +17,10 @@
 
 use super::epoch::{Epoch, Epochs, Publishing};
 use super::names::{self, Names};
+use super::query::{Indexing, Tracked};
 use super::shard::{Put, Shard};
 use crate::record::header::{self, Head};
+use crate::record::shapes::Shapes;
 use crate::{Counts, Revision, Setting};
 use foldhash::fast::RandomState;
 use ostler_core::record::Activity;
@@ -43,6 +45,8 @@ pub(crate) struct Model {
     damaged: RwLock<BTreeMap<Box<str>, String>>,
     tally: Tally,
     any_dirty: AtomicBool,
+    /// Whether any shard may have a column.
+    any_columns: AtomicBool,
 }
 
 /// All devices, or all modules.
@@ -74,6 +78,7 @@ impl Model {
             damaged: RwLock::default(),
             tally: Tally::default(),
             any_dirty: AtomicBool::new(false),
+            any_columns: AtomicBool::new(false),
         }
     }
 
@@ -205,8 +210,26 @@ impl Model {
     }
 
     /// Begins a batch: what it changes is seen by no snapshot before it is dropped, and then whole.
-    pub(crate) fn publish(&self) -> Publish<'_> {
-        Publish { model: self, publishing: self.epochs.publish() }
+    pub(crate) fn publish<'a>(&'a self, shapes: &'a Shapes, indexing: &'a mut Indexing) -> Publish<'a> {
+        Publish { model: self, shapes, indexing, publishing: self.epochs.publish() }
+    }
+
+    /// A shard is about to have a column: its lock is held.
+    pub(crate) fn has_columns(&self) {
+        self.any_columns.store(true, Ordering::Release);
+    }
+
+    /// Drops a column, which is not built any more, from every shard.
+    pub(crate) fn drop_column(&self, column: &Tracked) {
+        for shard in &self.table(column.modules).shards {
+            if shard.read().column(column.number).is_some() {
+                let mut shard = shard.write();
+                let place = shard.columns.iter().position(|have| have.tracked.number == column.number);
+                let dropped = place.map(|place| shard.columns.swap_remove(place));
+                drop(shard);
+                drop(dropped);
+            }
+        }
     }
 
     /// A point between two batches, to look at everything as it is now.
@@ -223,21 +246,38 @@ impl Model {
     }
 }
 
+#[cfg(test)]
+impl Model {
+    /// Bytes kept for open snapshots.
+    pub(crate) fn kept_bytes(&self) -> u64 {
+        self.epochs.kept_bytes()
+    }
+}
+
 /// A batch that is becoming visible.
 pub(crate) struct Publish<'a> {
     model: &'a Model,
+    shapes: &'a Shapes,
+    indexing: &'a mut Indexing,
     publishing: Publishing<'a>,
 }
 
 impl Publish<'_> {
     /// Adds a durable record, or puts it in place of the old one, whose later activity times it takes.
     pub(crate) fn put(&mut self, mut bytes: Box<[u8]>) {
-        let Model { hasher, tally, any_dirty, .. } = self.model;
+        let Model { hasher, tally, any_dirty, any_columns, .. } = self.model;
         let head = Head::trusted(&bytes);
         let (is_module, is_enabled, length) = (head.is_module(), head.is_enabled(), bytes.len());
         let table = self.model.table(is_module);
         let hash = hasher.hash_one(head.id_as_bytes());
+        let mut shapes = any_columns.load(Ordering::Acquire).then(|| self.shapes.read());
         let mut locked = table.shard(hash).write();
+        if shapes.is_none() && !locked.columns.is_empty() {
+            // The shard's first column came just now; the shapes are locked before a shard.
+            drop(locked);
+            shapes = Some(self.shapes.read());
+            locked = table.shard(hash).write();
+        }
         let shard = &mut *locked;
         let mut kept = 0;
         let keep = self.publishing.keeping(&mut kept);
@@ -254,6 +294,9 @@ impl Publish<'_> {
         let Put { slot, is_new } = shard.put(hasher, hash, bytes, keep);
         if kept > 0 {
             table.note_keeping(hash);
+        }
+        if let Some(shapes) = &shapes {
+            self.indexing.note(shard, slot, shapes);
         }
         if is_new {
             let id: Box<str> = shard.get(slot).map_or("", |bytes| Head::trusted(bytes).id()).into();
@@ -299,7 +342,6 @@ pub(crate) struct Snapshot<'a> {
 
 impl Snapshot<'_> {
     /// The batch it stands after.
-    #[allow(dead_code)] // scans come next
     pub(crate) fn at(&self) -> Epoch {
         self.at
     }

@@ -12,9 +12,11 @@
 //! Must not know: disks, names, other shards; what a record holds beyond its head.
 //!
 //! Invariant: `table` leads to exactly the slots that hold a record; `free` lists the others.
+//! Invariant: a column knows what each slot holds now.
 //! Invariant: a slot's older versions are in the order of the batches that replaced them.
 
 use super::epoch::{Epoch, Keeping};
+use super::query::Coded;
 use crate::record::header::Head;
 use foldhash::fast::RandomState;
 use hashbrown::{HashMap, HashSet, HashTable};
@@ -35,6 +37,8 @@ pub(crate) struct Shard {
     undo: HashMap<u32, Vec<Old>, RandomState>,
     /// Ids whose activity times are newer than on disk.
     pub(crate) dirty: HashSet<Box<str>>,
+    /// What queries ask for often, beside the slots.
+    pub(crate) columns: Vec<Coded>,
 }
 
 /// What a slot held before a batch; `None`: nothing.
@@ -61,9 +65,18 @@ impl Shard {
     }
 
     /// Slots there are, with or without a record.
-    #[allow(dead_code)] // scans come next
     pub(crate) fn len(&self) -> u32 {
         self.slots.len() as u32
+    }
+
+    /// Records there are now.
+    pub(crate) fn records(&self) -> usize {
+        self.table.len()
+    }
+
+    /// The column of this number, if it is built here.
+    pub(crate) fn column(&self, number: u32) -> Option<&Coded> {
+        self.columns.iter().find(|column| column.tracked.number == number)
     }
 
     /// The records there are now.
@@ -80,7 +93,6 @@ impl Shard {
     }
 
     /// Whether any slot has changed since the oldest open snapshot.
-    #[allow(dead_code)] // scans come next
     pub(crate) fn has_older(&self) -> bool {
         !self.undo.is_empty()
     }
@@ -143,6 +155,7 @@ impl Shard {
             entry.remove();
             let old = self.slots[slot as usize].take();
             self.free.push(slot);
+            self.columns.iter_mut().for_each(|column| column.set(slot, None));
             self.keep(slot, old, keep);
         }
     }

@@ -21,6 +21,7 @@
 use super::disk::{self, Disk, Kind, Snapshot};
 use super::documents::Documents;
 use super::model::Model;
+use super::query::{Indexing, Registry};
 use super::queue::{Drained, Queue, Room};
 use super::status::Status;
 
@@ -121,6 +122,8 @@ pub(crate) struct Writer {
     pub(crate) model: Arc<Model>,
     pub(crate) shapes: Arc<Shapes>,
     pub(crate) documents: Arc<Documents>,
+    pub(crate) columns: Arc<Registry>,
+    pub(crate) indexing: Indexing,
     pub(crate) queue: Arc<Queue<Request>>,
     /// `None`: everything stays in memory.
     pub(crate) disk: Option<Disk>,
@@ -154,6 +157,9 @@ impl Writer {
                 // One batch at a time, so that commits wait for one at most.
                 let more = self.write_activity();
                 activity_due = Instant::now() + if more { Duration::ZERO } else { self.activity_every };
+                for column in self.columns.tidy(Instant::now()) {
+                    self.model.drop_column(&column);
+                }
                 if closed && nothing && !more {
                     return;
                 }
@@ -204,7 +210,7 @@ impl Writer {
             Ok(()) => {
                 self.revision = last;
                 self.documents.publish(changed.documents);
-                publish(&self.model, changed.records, changed.settings);
+                publish(self, changed.records, changed.settings);
             }
             Err(error) => {
                 for (_, outcomes, _) in &mut answers {
@@ -528,8 +534,9 @@ fn check(expect: Expect, current: Option<Revision>) -> Result<(), CommitError> {
     }
 }
 
-fn publish(model: &Model, records: Records, settings: Settings) {
-    let mut batch = model.publish();
+fn publish(writer: &mut Writer, records: Records, settings: Settings) {
+    let Writer { model, shapes, indexing, .. } = writer;
+    let mut batch = model.publish(shapes, indexing);
     // Modules go before their device: a reader may see a device without them, never the reverse.
     let (gone, put): (Vec<_>, Vec<_>) =
         records.into_iter().partition(|(_, staged)| matches!(staged, Staged::Gone));

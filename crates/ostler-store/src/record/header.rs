@@ -98,6 +98,19 @@ impl<'a> Head<'a> {
         &self.0[FIXED..FIXED + id_bytes(self.0)]
     }
 
+    /// The device's id.
+    pub(crate) fn device(self) -> &'a str {
+        let length = usize::from(self.0[2]);
+        std::str::from_utf8(&self.0[FIXED..FIXED + length]).unwrap_or_default()
+    }
+
+    /// The module's id, when this is a module.
+    pub(crate) fn module(self) -> Option<&'a str> {
+        let start = FIXED + usize::from(self.0[2]) + 1;
+        let length = usize::from(self.0[3]);
+        self.is_module().then(|| std::str::from_utf8(&self.0[start..start + length]).unwrap_or_default())
+    }
+
     pub(crate) fn is_module(self) -> bool {
         self.0[1] & MODULE != 0
     }

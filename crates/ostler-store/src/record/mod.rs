@@ -25,6 +25,7 @@
 mod configurations;
 pub(crate) mod header;
 mod identity;
+pub(crate) mod locate;
 mod section;
 pub(crate) mod shapes;
 pub(crate) mod varint;
@@ -36,7 +37,7 @@ use header::{Damage, Head, NewHead};
 use ostler_core::id::EntityId;
 use ostler_core::identity::Status;
 use ostler_core::record::{Record, Subscriptions};
-use ostler_core::twin::{Reported, Twin};
+use ostler_core::twin::{Reported, Section, Twin};
 use shapes::{Known, Shapes};
 use varint::Reader;
 
@@ -79,25 +80,7 @@ pub(crate) fn encode(record: &Record, shapes: &Shapes) -> Vec<u8> {
 
 /// The record that checked bytes hold.
 pub(crate) fn decode(bytes: &[u8], shapes: &Known) -> Result<Record, Damage> {
-    let head = Head::trusted(bytes);
-    let body = Body::read(head)?;
-    let status = if head.is_enabled() { Status::Enabled } else { Status::Disabled };
-    Ok(Record {
-        id: EntityId::parse(head.id()).map_err(|_| Damage::Malformed("the id breaks the rules of ids"))?,
-        revision: head.revision(),
-        identity: identity::read(body.identity, status)?,
-        activity: head.activity(),
-        subscriptions: body.subscriptions,
-        configurations: configurations::read(body.configurations)?,
-        twin: Twin {
-            version: body.twin_version,
-            etag: body.twin_etag,
-            model_id: body.model_id.map(Into::into),
-            tags: section::read(body.tags, shapes)?,
-            desired: section::read(body.desired, shapes)?,
-            reported: section::read(body.reported, shapes)?,
-        },
-    })
+    decode_parts(bytes, shapes, Parts::ALL)
 }
 
 /// The part of a record that a report changes.
@@ -133,24 +116,65 @@ impl EncodedReported {
     }
 }
 
+/// A record with only some of its parts: the others are as in a new one.
+pub(crate) fn decode_parts(bytes: &[u8], shapes: &Known, parts: Parts) -> Result<Record, Damage> {
+    let head = Head::trusted(bytes);
+    let body = Body::read(head)?;
+    let section = |wanted: bool, bytes: &[u8]| match wanted {
+        true => section::read(bytes, shapes),
+        false => Ok(Section::default()),
+    };
+    let status = if head.is_enabled() { Status::Enabled } else { Status::Disabled };
+    let configurations = if parts.configurations { body.configurations } else { &[] };
+    Ok(Record {
+        id: EntityId::parse(head.id()).map_err(|_| Damage::Malformed("the id breaks the rules of ids"))?,
+        revision: head.revision(),
+        identity: identity::read(body.identity, status)?,
+        activity: head.activity(),
+        subscriptions: body.subscriptions,
+        configurations: configurations::read(configurations)?,
+        twin: Twin {
+            version: body.twin_version,
+            etag: body.twin_etag,
+            model_id: body.model_id.map(Into::into),
+            tags: section(parts.tags, body.tags)?,
+            desired: section(parts.desired, body.desired)?,
+            reported: section(parts.reported, body.reported)?,
+        },
+    })
+}
+
+/// Which parts of a record are asked for, beside its identity.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Parts {
+    pub(crate) tags: bool,
+    pub(crate) desired: bool,
+    pub(crate) reported: bool,
+    pub(crate) configurations: bool,
+}
+
+impl Parts {
+    pub(crate) const ALL: Parts = Parts { tags: true, desired: true, reported: true, configurations: true };
+}
+
 /// A record's body in its parts.
-struct Body<'a> {
+pub(crate) struct Body<'a> {
     subscriptions: Subscriptions,
     from_twin_version: &'a [u8],
-    twin_version: u64,
+    pub(crate) twin_version: u64,
     from_twin_etag: &'a [u8],
     twin_etag: u64,
     model_id: Option<&'a str>,
     identity: &'a [u8],
-    tags: &'a [u8],
-    desired: &'a [u8],
+    pub(crate) tags: &'a [u8],
+    pub(crate) desired: &'a [u8],
     /// Empty when there are none.
     configurations: &'a [u8],
-    reported: &'a [u8],
+    pub(crate) reported: &'a [u8],
 }
 
 impl<'a> Body<'a> {
-    fn read(head: Head<'a>) -> Result<Body<'a>, Damage> {
+    pub(crate) fn read(head: Head<'a>) -> Result<Body<'a>, Damage> {
         let mut reader = Reader(head.body());
         let mut bits = [0; 2];
         bits.copy_from_slice(reader.bytes(2)?);

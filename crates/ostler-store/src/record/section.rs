@@ -29,18 +29,18 @@ use ostler_core::json::{Key, Number, Object, Value};
 use ostler_core::time::Timestamp;
 use ostler_core::twin::{Member, Node, Section, Stamp};
 
-const FALSE: u8 = 0x00;
-const TRUE: u8 = 0x01;
-const NULL: u8 = 0x02;
-const TEXT: u8 = 0x03;
-const NUMBER: u8 = 0x04;
-const INTEGER: u8 = 0x05;
-const ARRAY: u8 = 0x06;
-const OBJECT: u8 = 0x07;
-const DECIMAL: u8 = 0x10;
+pub(super) const FALSE: u8 = 0x00;
+pub(super) const TRUE: u8 = 0x01;
+pub(super) const NULL: u8 = 0x02;
+pub(super) const TEXT: u8 = 0x03;
+pub(super) const NUMBER: u8 = 0x04;
+pub(super) const INTEGER: u8 = 0x05;
+pub(super) const ARRAY: u8 = 0x06;
+pub(super) const OBJECT: u8 = 0x07;
+pub(super) const DECIMAL: u8 = 0x10;
 const MOST_DECIMALS: usize = 15;
-const SMALL_INTEGER: u8 = 0x40;
-const SHORT_TEXT: u8 = 0x80;
+pub(super) const SMALL_INTEGER: u8 = 0x40;
+pub(super) const SHORT_TEXT: u8 = 0x80;
 
 /// How deep a stored value may nest; what comes in is bounded far below.
 const MOST_DEPTH: usize = 128;
@@ -125,7 +125,7 @@ fn write_keys<'k>(keys: impl ExactSizeIterator<Item = &'k Key> + Clone, shapes: 
     }
 }
 
-fn write_string(text: &str, out: &mut Vec<u8>) {
+pub(super) fn write_string(text: &str, out: &mut Vec<u8>) {
     match u8::try_from(text.len()) {
         Ok(short) if short < SHORT_TEXT => {
             out.push(SHORT_TEXT | short);
@@ -138,7 +138,7 @@ fn write_string(text: &str, out: &mut Vec<u8>) {
     }
 }
 
-fn write_number(number: &Number, out: &mut Vec<u8>) {
+pub(super) fn write_number(number: &Number, out: &mut Vec<u8>) {
     match number.as_i64() {
         // Zero may be written `-0`.
         Some(integer) if integer != 0 || number.text() == "0" => match u8::try_from(integer) {
@@ -162,6 +162,11 @@ fn write_number(number: &Number, out: &mut Vec<u8>) {
             }
         }
     }
+}
+
+/// The tag of a decimal with digits behind the point; `None` beyond what has one.
+pub(super) fn decimal_tag(behind: u8) -> Option<u8> {
+    (usize::from(behind) <= MOST_DECIMALS).then_some(DECIMAL | behind)
 }
 
 /// `-12.50` as `(-1250, 2)`; only what [`DecimalText`] turns back into the same text.
@@ -235,13 +240,88 @@ pub(super) fn read(bytes: &[u8], shapes: &Known) -> Result<Section, Damage> {
     Ok(Section { version, stamp, members })
 }
 
-struct Decoder<'a> {
+/// From the start of a section to its members.
+pub(super) fn skip_stamps(reader: &mut Reader<'_>) -> Result<(), Damage> {
+    reader.skip_number()?;
+    for _ in 0..reader.length()? {
+        reader.skip_number()?;
+        reader.skip_number()?;
+    }
+    Ok(())
+}
+
+/// Skips a property's value.
+pub(super) fn skip(reader: &mut Reader<'_>, shapes: &Known, depth: usize) -> Result<(), Damage> {
+    match reader.byte()? {
+        FALSE | TRUE | NULL | SMALL_INTEGER..SHORT_TEXT => Ok(()),
+        tag @ SHORT_TEXT.. => reader.bytes(usize::from(tag - SHORT_TEXT)).map(|_| ()),
+        INTEGER | DECIMAL..SMALL_INTEGER => reader.skip_number(),
+        TEXT | NUMBER => {
+            let length = reader.length()?;
+            reader.bytes(length).map(|_| ())
+        }
+        ARRAY => skip_array(reader, shapes, depth),
+        OBJECT => {
+            check_depth(depth)?;
+            for _ in 0..skip_keys(reader, shapes)? {
+                reader.skip_number()?;
+                skip(reader, shapes, depth + 1)?;
+            }
+            Ok(())
+        }
+        _ => Err(Damage::Malformed("a value of an unknown kind")),
+    }
+}
+
+/// Skips an array, within which objects have no stamps.
+fn skip_array(reader: &mut Reader<'_>, shapes: &Known, depth: usize) -> Result<(), Damage> {
+    check_depth(depth)?;
+    for _ in 0..reader.length()? {
+        skip_element(reader, shapes, depth + 1)?;
+    }
+    Ok(())
+}
+
+/// Skips a value within an array.
+fn skip_element(reader: &mut Reader<'_>, shapes: &Known, depth: usize) -> Result<(), Damage> {
+    check_depth(depth)?;
+    if reader.0.first() != Some(&OBJECT) {
+        return skip(reader, shapes, depth);
+    }
+    reader.byte()?;
+    for _ in 0..skip_keys(reader, shapes)? {
+        skip_element(reader, shapes, depth + 1)?;
+    }
+    Ok(())
+}
+
+/// Skips an object's keys, and tells how many there are.
+fn skip_keys(reader: &mut Reader<'_>, shapes: &Known) -> Result<usize, Damage> {
+    match reader.number()?.checked_sub(1) {
+        Some(shape) => shapes.keys(shape).map(|keys| keys.len()),
+        None => {
+            let count = reader.length()?;
+            for _ in 0..count {
+                let length = reader.length()?;
+                reader.bytes(length)?;
+            }
+            Ok(count)
+        }
+    }
+}
+
+pub(super) struct Decoder<'a> {
     reader: Reader<'a>,
     stamps: &'a [Stamp],
     shapes: &'a Known,
 }
 
 impl<'a> Decoder<'a> {
+    /// For a value without stamps.
+    pub(super) fn bare(reader: Reader<'a>, shapes: &'a Known) -> Decoder<'a> {
+        Decoder { reader, stamps: &[], shapes }
+    }
+
     fn members(&mut self, depth: usize) -> Result<Vec<Member>, Damage> {
         check_depth(depth)?;
         match self.shape()? {
@@ -281,7 +361,7 @@ impl<'a> Decoder<'a> {
         })
     }
 
-    fn array(&mut self, depth: usize) -> Result<Vec<Value>, Damage> {
+    pub(super) fn array(&mut self, depth: usize) -> Result<Vec<Value>, Damage> {
         let count = self.reader.length()?;
         (0..count).map(|_| self.value(depth + 1)).collect()
     }
@@ -310,7 +390,7 @@ impl<'a> Decoder<'a> {
         (0..count).map(|_| self.reader.text().map(Key::from)).collect()
     }
 
-    fn scalar(&mut self, tag: u8) -> Result<Value, Damage> {
+    pub(super) fn scalar(&mut self, tag: u8) -> Result<Value, Damage> {
         Ok(match tag {
             NULL => Value::Null,
             TEXT => Value::String(self.reader.text()?.into()),

@@ -58,6 +58,18 @@ impl<'a> Reader<'a> {
         Err(Damage::Malformed("a number of more than ten bytes"))
     }
 
+    /// Skips a number.
+    pub(crate) fn skip_number(&mut self) -> Result<(), Damage> {
+        let last = self.0.iter().take(MOST_BYTES as usize).position(|byte| *byte < 0x80);
+        match last {
+            Some(last) => {
+                self.0 = &self.0[last + 1..];
+                Ok(())
+            }
+            None => Err(Damage::Malformed("a number of more than ten bytes, or cut short")),
+        }
+    }
+
     pub(crate) fn signed(&mut self) -> Result<i64, Damage> {
         let number = self.number()?;
         Ok((number >> 1) as i64 ^ -((number & 1) as i64))

@@ -1,32 +1,116 @@
 //! Queries over the records in memory.
 //!
+//! ```text
+//!   few ids                  ──> look them up
+//!   a column finds few rows  ──> look at those                            at once, in the caller's poll
+//!   the first of a page      ──> go through the ids in order, for a while
+//!   anything else            ──> scan all shards on all cores             on threads of its own
+//! ```
+//!
+//! `row` finds values in the bytes, `plan` takes conditions apart, `scan` looks at shards, `column` and
+//! `registry` keep what is asked for often, `sink` gathers.
+//!
 //! Must not know: how a query is written; disks.
 //!
 //! Invariant: an answer is what core's evaluator gives over the records of one point.
+//! Invariant: what runs in the caller's poll is bounded to about a millisecond.
+
+mod column;
+mod indexing;
+mod little;
+mod plan;
+mod registry;
+mod row;
+mod scan;
+mod sink;
+#[cfg(test)]
+mod tests;
+mod turns;
+mod walk;
+
+pub(crate) use column::Coded;
+pub(crate) use indexing::Indexing;
+pub(crate) use registry::{Registry, Tracked, Tuning};
 
 use super::model::{Model, Snapshot};
 use crate::query::Standing;
 use crate::record::decode;
-use crate::record::header::Head;
 use crate::record::shapes::Shapes;
-use crate::{After, Explanation, Filter, Found, Live, Order, Plan, StoreError};
+use crate::{After, ColumnUse, Explanation, Filter, Found, Live, Order, Plan, StoreError};
 use ostler_core::id::EntityId;
-use ostler_core::query::{Groups, Presence, Query, TwinRow};
+use ostler_core::query::{Aggregate, Column, Groups, Item, Query, Select, What};
 use ostler_core::record::Record;
+use plan::{can_be_kept, useful_columns, Access, Node};
+use scan::{Scan, Sink};
+use sink::{First, Fold, Ids};
 use std::sync::Arc;
+use std::time::Instant;
+use turns::{Running, Turns};
+use walk::{Walk, WalkEnd};
 
-/// Ids taken at once.
-const IDS: usize = 256;
+/// What is little enough for the caller's poll, and when one way is left for another.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    /// Rows of a table that is looked at as a whole at once.
+    pub(crate) few_rows: u64,
+    /// Rows whose codes are looked at at once.
+    pub(crate) few_judged: u64,
+    /// Values that a condition is judged for at once.
+    pub(crate) few_values: usize,
+    /// Rows that columns leave, to be looked at at once.
+    pub(crate) few_left: u64,
+    /// Ids gone through at once.
+    pub(crate) walk_at_once: usize,
+    /// Ids gone through before all shards are scanned.
+    pub(crate) walk_at_most: usize,
+    /// Ids that may still have to be gone through when columns could be asked instead.
+    pub(crate) walk_rather: usize,
+}
+
+impl Default for Bounds {
+    fn default() -> Bounds {
+        Bounds {
+            few_rows: 2_000,
+            few_judged: 1_000_000,
+            few_values: 50_000,
+            few_left: 2_000,
+            walk_at_once: 1_000,
+            walk_at_most: 20_000,
+            walk_rather: 4_000,
+        }
+    }
+}
 
 /// See the module documentation.
 pub(crate) struct Queries {
+    engine: Arc<Engine>,
+    turns: Turns,
+}
+
+/// What a thread needs to answer a query.
+struct Engine {
     model: Arc<Model>,
     shapes: Arc<Shapes>,
+    registry: Arc<Registry>,
+    bounds: Bounds,
+}
+
+/// A query on its way.
+struct Asked<'q> {
+    engine: &'q Engine,
+    filter: &'q Filter,
+    live: &'q dyn Live,
+    snapshot: Snapshot<'q>,
 }
 
 impl Queries {
-    pub(crate) fn new(model: Arc<Model>, shapes: Arc<Shapes>) -> Queries {
-        Queries { model, shapes }
+    pub(crate) fn new(
+        model: Arc<Model>,
+        shapes: Arc<Shapes>,
+        registry: Arc<Registry>,
+        bounds: Bounds,
+    ) -> Queries {
+        Queries { engine: Arc::new(Engine { model, shapes, registry, bounds }), turns: Turns::new() }
     }
 
     pub(crate) async fn find(
@@ -38,16 +122,14 @@ impl Queries {
         limit: usize,
     ) -> Result<Found, StoreError> {
         let after = after.as_ref().map(Standing::after);
-        let mut found = Vec::new();
-        self.each(&filter, &*live, |record, row| {
-            let standing = Standing::of(&row, record.id.as_str(), &order);
-            if after.as_ref().is_none_or(|after| standing.compare(after, &order).is_gt()) {
-                found.push((standing, record.clone()));
-            }
-        })?;
-        found.sort_by(|(left, _), (right, _)| left.compare(right, &order));
-        let more = found.len() > limit;
-        Ok(Found { records: found.into_iter().take(limit).map(|(_, record)| record).collect(), more })
+        if let Some(found) = self.engine.find_at_once(&filter, &*live, &order, after.as_ref(), limit)? {
+            return Ok(found);
+        }
+        let engine = self.engine.clone();
+        let work = move |running: &Running| {
+            engine.find_by_scan(&filter, &*live, &order, after.as_ref(), limit, running)
+        };
+        self.turns.run(work).await
     }
 
     pub(crate) async fn find_ids(
@@ -55,9 +137,19 @@ impl Queries {
         filter: Arc<Filter>,
         live: Arc<dyn Live>,
     ) -> Result<Vec<EntityId>, StoreError> {
-        let mut ids = Vec::new();
-        self.each(&filter, &*live, |record, _| ids.push(record.id.clone()))?;
-        Ok(ids)
+        let asking = Asking::default();
+        {
+            let asked = self.engine.ask(&filter, &*live);
+            if let Some(sinks) = asked.gather_at_once(&asking, Ids::default)? {
+                return ids_of(sinks);
+            }
+        }
+        let engine = self.engine.clone();
+        let work = move |running: &Running| {
+            let asked = engine.ask(&filter, &*live);
+            ids_of(asked.gather_by_scan(&Asking::default(), running, |_| Ids::default())?)
+        };
+        self.turns.run(work).await
     }
 
     pub(crate) async fn fold(
@@ -66,57 +158,294 @@ impl Queries {
         live: Arc<dyn Live>,
         query: Arc<Query>,
     ) -> Result<Groups, StoreError> {
-        let mut groups = Groups::new(&query);
-        let mut refused = Ok(());
-        self.each(&filter, &*live, |_, row| {
-            if refused.is_ok() {
-                refused = groups.add(&row);
+        let merge = |sinks: Vec<Fold>, query: &Query, engine: &Engine| {
+            Fold::merge(sinks, query, &engine.shapes.read()).map_err(StoreError::Groups)
+        };
+        {
+            let asked = self.engine.ask(&filter, &*live);
+            let asking = Asking::of_query(&query);
+            let columns = self.engine.columns(&filter, asking.group);
+            let group = number_among(&columns, asking.group);
+            if let Some(sinks) = asked.gather_at_once(&asking, || Fold::new(&query, group))? {
+                return merge(sinks, &query, &self.engine);
             }
-        })?;
-        refused.map_err(StoreError::Groups)?;
-        Ok(groups)
+        }
+        let engine = self.engine.clone();
+        let work = move |running: &Running| {
+            let asked = engine.ask(&filter, &*live);
+            let asking = Asking::of_query(&query);
+            let sinks = asked.gather_by_scan(&asking, running, |columns: &[Arc<Tracked>]| {
+                Fold::new(&query, number_among(columns, asking.group))
+            })?;
+            merge(sinks, &query, &engine)
+        };
+        self.turns.run(work).await
     }
 
     pub(crate) fn explain(&self, filter: &Filter) -> Explanation {
-        let counts = self.model.counts();
-        let rows = if filter.modules { counts.modules } else { counts.devices };
-        Explanation { plan: Plan::Scan, columns: Vec::new(), rows }
+        self.engine.explain(filter)
+    }
+}
+
+impl Engine {
+    fn ask<'q>(&'q self, filter: &'q Filter, live: &'q dyn Live) -> Asked<'q> {
+        Asked { engine: self, filter, live, snapshot: self.model.snapshot() }
     }
 
-    fn each(
-        &self,
-        filter: &Filter,
-        live: &dyn Live,
-        mut take: impl FnMut(&Record, TwinRow<'_>),
-    ) -> Result<(), StoreError> {
-        let snapshot = self.model.snapshot();
-        let mut after: Option<String> = None;
-        loop {
-            let (ids, more) = snapshot.ids(filter.modules, after.as_deref(), IDS);
-            for id in &ids {
-                let Some(record) = self.read(&snapshot, id)? else { continue };
-                let presence =
-                    live.presence(id).unwrap_or(Presence { connected: false, activity: record.activity });
-                let row = TwinRow { record: &record, presence };
-                if filter.keeps(&row) {
-                    take(&record, row);
-                }
-            }
-            if !more {
-                return Ok(());
-            }
-            after = ids.into_iter().next_back();
+    fn rows(&self, filter: &Filter) -> u64 {
+        let counts = self.model.counts();
+        if filter.modules {
+            counts.modules
+        } else {
+            counts.devices
         }
     }
 
-    fn read(&self, snapshot: &Snapshot<'_>, id: &str) -> Result<Option<Record>, StoreError> {
-        let shapes = self.shapes.read();
-        let record = snapshot.read(id, |bytes| {
-            decode(bytes, &shapes).map_err(|damage| StoreError::Corrupt {
-                id: Head::trusted(bytes).id().into(),
-                reason: damage.to_string(),
+    /// The columns there are for a filter, and for a column beside it.
+    fn columns(&self, filter: &Filter, other: Option<&Column>) -> Vec<Arc<Tracked>> {
+        let useful = useful_with(filter, other);
+        if useful.is_empty() {
+            return Vec::new();
+        }
+        self.registry.ask(filter.modules, &useful, Instant::now())
+    }
+
+    fn find_at_once(
+        &self,
+        filter: &Filter,
+        live: &dyn Live,
+        order: &Order,
+        after: Option<&Standing>,
+        limit: usize,
+    ) -> Result<Option<Found>, StoreError> {
+        let asked = self.ask(filter, live);
+        let first = || First::new(order, after, limit.saturating_add(1));
+        if let Some(sinks) = asked.gather_at_once(&Asking::of_order(order), first)? {
+            return asked.page(sinks, order, limit).map(Some);
+        }
+        if !matches!(order, Order::ById) {
+            return Ok(None);
+        }
+        let mut walk = Walk::new(&asked, after, limit);
+        Ok(match walk.go(self.bounds.walk_at_once, &Running::inline())? {
+            WalkEnd::Done => Some(walk.found()),
+            WalkEnd::Tired => None,
+        })
+    }
+
+    fn find_by_scan(
+        &self,
+        filter: &Filter,
+        live: &dyn Live,
+        order: &Order,
+        after: Option<&Standing>,
+        limit: usize,
+        running: &Running,
+    ) -> Result<Found, StoreError> {
+        let asked = self.ask(filter, live);
+        let Bounds { walk_at_once, walk_at_most, walk_rather, .. } = self.bounds;
+        let (mut after, mut found) = (after.cloned(), Found::default());
+        if matches!(order, Order::ById) {
+            let mut walk = Walk::new(&asked, after.as_ref(), limit);
+            if walk.go(walk_at_once, running)? == WalkEnd::Done {
+                return Ok(walk.found());
+            }
+            let most = if self.columns(filter, None).is_empty() { walk_at_most } else { walk_rather };
+            if walk.expected() <= most && walk.go(walk_at_most, running)? == WalkEnd::Done {
+                return Ok(walk.found());
+            }
+            after = walk.after();
+            found = walk.found();
+        }
+        let left = limit - found.records.len();
+        let asking = Asking::of_order(order);
+        let columns = self.registry.scanning(filter.modules, &useful_with(filter, None), Instant::now());
+        let mut scan = asked.scan(&asking, &columns, running);
+        scan.build = true;
+        if matches!(order, Order::ById) {
+            scan.above = after.as_ref().map(|after| &*after.id);
+        }
+        let most = left.saturating_add(1);
+        let sinks = scan.run(running.helpers, || First::new(order, after.as_ref(), most))?;
+        let rest = asked.page(sinks, order, left)?;
+        found.records.extend(rest.records);
+        found.more = rest.more;
+        Ok(found)
+    }
+
+    fn explain(&self, filter: &Filter) -> Explanation {
+        let useful = useful_columns(filter.condition.as_ref());
+        let known = self.columns(filter, None);
+        let table = self.model.table(filter.modules);
+        let is_built = |column: &Column| {
+            number_among(&known, Some(column)).is_some_and(|number| {
+                table.shards.iter().all(|shard| {
+                    let shard = shard.read();
+                    shard.len() == 0 || shard.column(number).is_some()
+                })
             })
-        });
-        record.transpose()
+        };
+        let columns: Vec<ColumnUse> = useful
+            .iter()
+            .map(|column| ColumnUse { column: (*column).clone(), built: is_built(column) })
+            .collect();
+        let built: Vec<Arc<Tracked>> = known.iter().filter(|it| is_built(&it.column)).cloned().collect();
+        let plan = match Access::of(filter.condition.as_ref()) {
+            Access::Ids(ids) => Plan::Ids(ids.len()),
+            Access::Prefix(prefix) => Plan::Prefix(prefix),
+            Access::All => match &filter.condition {
+                Some(condition) if !built.is_empty() => {
+                    let node = Node::of(condition.tree(), &built, &mut Vec::new());
+                    if node.is_columns_only() {
+                        Plan::Columns
+                    } else {
+                        Plan::ColumnsThenRows
+                    }
+                }
+                _ => Plan::Scan,
+            },
+        };
+        Explanation { plan, columns, rows: self.rows(filter) }
+    }
+}
+
+impl<'q> Asked<'q> {
+    fn scan<'s>(
+        &'s self,
+        asking: &'s Asking<'s>,
+        columns: &'s [Arc<Tracked>],
+        running: &'s Running,
+    ) -> Scan<'s> {
+        Scan {
+            model: &self.engine.model,
+            shapes: &self.engine.shapes,
+            registry: &self.engine.registry,
+            filter: self.filter,
+            live: self.live,
+            at: self.snapshot.at(),
+            cancelled: &running.cancelled,
+            columns,
+            build: false,
+            asked: &asking.columns,
+            above: None,
+        }
+    }
+
+    /// The rows in sinks, if finding them is little work.
+    fn gather_at_once<S: Sink>(
+        &self,
+        asking: &Asking<'_>,
+        make: impl Fn() -> S + Sync,
+    ) -> Result<Option<Vec<S>>, StoreError> {
+        let Asked { engine, filter, .. } = self;
+        let mut sink = make();
+        match Access::of(filter.condition.as_ref()) {
+            Access::Ids(ids) => {
+                walk::look_up(self, &ids, &asking.columns, &mut sink);
+                return Ok(Some(vec![sink]));
+            }
+            Access::Prefix(prefix) => {
+                if walk::look_up_prefix(self, &prefix, engine.bounds.walk_at_once, &asking.columns, &mut sink)
+                {
+                    return Ok(Some(vec![sink]));
+                }
+            }
+            Access::All => {}
+        }
+        let columns = engine.columns(filter, asking.group);
+        let is_little = engine.rows(filter) <= engine.bounds.few_rows
+            || little::is_little(engine, filter, asking, &columns);
+        if !is_little {
+            return Ok(None);
+        }
+        self.scan(asking, &columns, &Running::inline()).run(0, make).map(Some)
+    }
+
+    fn gather_by_scan<S: Sink>(
+        &self,
+        asking: &Asking<'_>,
+        running: &Running,
+        make: impl Fn(&[Arc<Tracked>]) -> S + Sync,
+    ) -> Result<Vec<S>, StoreError> {
+        let useful = useful_with(self.filter, asking.group);
+        let columns = self.engine.registry.scanning(self.filter.modules, &useful, Instant::now());
+        let mut scan = self.scan(asking, &columns, running);
+        scan.build = true;
+        scan.run(running.helpers, || make(&columns))
+    }
+
+    /// The records of the first rows.
+    fn page(&self, sinks: Vec<First<'_>>, order: &Order, limit: usize) -> Result<Found, StoreError> {
+        let rows = First::merge(sinks, order, limit.saturating_add(1));
+        let more = rows.len() > limit;
+        let mut records = Vec::with_capacity(rows.len().min(limit));
+        for row in rows.iter().take(limit) {
+            records.extend(self.record(&row.id)?);
+        }
+        Ok(Found { records, more })
+    }
+
+    fn record(&self, id: &str) -> Result<Option<Record>, StoreError> {
+        let shapes = self.engine.shapes.read();
+        let record = self.snapshot.read(id, |bytes| decode(bytes, &shapes));
+        let corrupt = |reason: String| StoreError::Corrupt { id: id.into(), reason };
+        record.transpose().map_err(|damage| corrupt(damage.to_string()))
+    }
+}
+
+fn ids_of(sinks: Vec<Ids>) -> Result<Vec<EntityId>, StoreError> {
+    let mut ids: Vec<Box<str>> = sinks.into_iter().flat_map(|sink| sink.0).collect();
+    ids.sort_unstable();
+    let parse = |id: Box<str>| {
+        EntityId::parse(&id).map_err(|error| StoreError::Corrupt { id: id.into(), reason: error.to_string() })
+    };
+    ids.into_iter().map(parse).collect()
+}
+
+fn number_among(columns: &[Arc<Tracked>], column: Option<&Column>) -> Option<u32> {
+    let column = column?;
+    columns.iter().find(|tracked| tracked.column == *column).map(|tracked| tracked.number)
+}
+
+/// The columns that help with a filter, and one beside it.
+fn useful_with<'q>(filter: &'q Filter, other: Option<&'q Column>) -> Vec<&'q Column> {
+    let mut useful = useful_columns(filter.condition.as_ref());
+    if let Some(column) = other.filter(|column| can_be_kept(column) && !useful.contains(column)) {
+        useful.push(column);
+    }
+    useful
+}
+
+/// What is asked of the rows that a filter means.
+#[derive(Default)]
+struct Asking<'q> {
+    /// Every column.
+    columns: Vec<&'q Column>,
+    /// Whether rows are only counted.
+    only_counts: bool,
+    /// What they are counted by.
+    group: Option<&'q Column>,
+}
+
+impl<'q> Asking<'q> {
+    fn of_order(order: &'q Order) -> Asking<'q> {
+        match order {
+            Order::ById => Asking::default(),
+            Order::By(columns) => {
+                Asking { columns: columns.iter().map(|(column, _)| column).collect(), ..Asking::default() }
+            }
+        }
+    }
+
+    fn of_query(query: &'q Query) -> Asking<'q> {
+        let items = match &query.select {
+            Select::All => &[],
+            Select::Items(items) => items.as_slice(),
+        };
+        let is_count =
+            |item: &Item| matches!(item.what, What::Aggregate(Aggregate::Count, _) | What::Column(_));
+        let only_counts = items.iter().all(is_count);
+        let columns = query.group_by.iter().chain(items.iter().filter_map(Item::column)).collect();
+        Asking { columns, only_counts, group: query.group_by.as_ref().filter(|_| only_counts) }
     }
 }

@@ -1,0 +1,388 @@
+//! Looking at every record of a table, on several cores, as it was at one point.
+//!
+//! ```text
+//!   threads take shards from one counter; in a shard, chunk by chunk:
+//!     lock ──> columns judge the chunk as bits ──> rows judge what is left ──> sink ──> unlock
+//! ```
+//!
+//! What has changed since the snapshot is judged by its older version, outside the columns.
+//!
+//! Must not know: what a sink makes of the rows.
+//!
+//! Invariant: each record of the snapshot for which the condition is exactly true reaches a sink once,
+//! and no other does.
+//! Invariant: a shard is locked for one chunk at a time.
+
+use super::column::{Coded, Truth};
+use super::plan::{Judge, Node};
+use super::registry::{Registry, Tracked};
+use super::row::{CompactRow, Locator, Locators};
+use crate::embedded::epoch::Epoch;
+use crate::embedded::model::{Model, Table, SHARDS};
+use crate::embedded::shard::Shard;
+use crate::record::shapes::{Known, Shapes};
+use crate::{Filter, Live, StoreError};
+use ostler_core::query::Column;
+use parking_lot::{RwLock, RwLockUpgradableReadGuard};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::Arc;
+
+/// Slots looked at under one lock.
+pub(crate) const CHUNK: usize = 1024;
+const WORDS: usize = CHUNK / 64;
+/// Records whose first bytes are fetched before the first of them is looked at.
+const AHEAD: usize = 16;
+
+/// A bit for each slot of a chunk.
+pub(crate) type Mask = [u64; WORDS];
+
+/// What becomes of the rows. One thread's.
+pub(crate) trait Sink: Send {
+    /// Takes a row.
+    fn row(&mut self, row: &CompactRow<'_>);
+
+    /// Takes these slots, all of which hold records, without looking at them, if it can.
+    fn chunk(&mut self, _shard: &Shard, _first: u32, _mask: &Mask) -> bool {
+        false
+    }
+
+    /// Takes all slots of a shard, none of which has changed since the snapshot, for which the
+    /// condition, about one column, is true; `None`: all records. `false` if it cannot.
+    fn whole(&mut self, _shard: &Shard, _condition: Option<(&Coded, &Truth)>) -> bool {
+        false
+    }
+}
+
+/// See the module documentation.
+pub(crate) struct Scan<'s> {
+    pub(crate) model: &'s Model,
+    pub(crate) shapes: &'s Shapes,
+    pub(crate) registry: &'s Registry,
+    pub(crate) filter: &'s Filter,
+    pub(crate) live: &'s dyn Live,
+    /// The open snapshot.
+    pub(crate) at: Epoch,
+    pub(crate) cancelled: &'s AtomicBool,
+    /// Columns that may be used where they are.
+    pub(crate) columns: &'s [Arc<Tracked>],
+    /// Whether to build them where they are not.
+    pub(crate) build: bool,
+    /// Columns that the sink asks rows for.
+    pub(crate) asked: &'s [&'s Column],
+    /// Only ids above this.
+    pub(crate) above: Option<&'s str>,
+}
+
+impl Scan<'_> {
+    /// Runs on this thread and as many others as asked for; gives the sinks of all.
+    pub(crate) fn run<S: Sink>(
+        &self,
+        helpers: usize,
+        make: impl Fn() -> S + Sync,
+    ) -> Result<Vec<S>, StoreError> {
+        let next = AtomicUsize::new(0);
+        let work = || {
+            let mut sink = make();
+            self.work(&next, &mut sink).map(|()| sink)
+        };
+        std::thread::scope(|scope| {
+            let thread = || std::thread::Builder::new().name("ostler-scan".into()).spawn_scoped(scope, work);
+            // Without a thread for it the others do its part.
+            let helping: Vec<_> = (0..helpers).filter_map(|_| thread().ok()).collect();
+            let mut sinks = vec![work()];
+            sinks.extend(helping.into_iter().map(|thread| {
+                thread.join().unwrap_or_else(|_| Err(StoreError::Unavailable("a scan panicked".into())))
+            }));
+            sinks.into_iter().collect()
+        })
+    }
+
+    fn work<S: Sink>(&self, next: &AtomicUsize, sink: &mut S) -> Result<(), StoreError> {
+        let locators = Locators::new(self.filter.condition.as_ref(), self.asked.iter().copied());
+        let mut judges = Vec::new();
+        let condition = self.filter.condition.as_ref();
+        let node = condition.map(|condition| Node::of(condition.tree(), self.columns, &mut judges));
+        let part = Part { scan: self, locators, judges, node };
+        let table = self.model.table(self.filter.modules);
+        loop {
+            let place = next.fetch_add(1, Ordering::Relaxed);
+            if place >= SHARDS {
+                return Ok(());
+            }
+            if self.build {
+                self.build_columns(table, place);
+            }
+            part.shard(&table.shards[place], sink)?;
+        }
+    }
+
+    fn check_cancelled(&self) -> Result<(), StoreError> {
+        match self.cancelled.load(Ordering::Relaxed) {
+            true => Err(StoreError::Unavailable("the query was given up".into())),
+            false => Ok(()),
+        }
+    }
+
+    fn build_columns(&self, table: &Table, place: usize) {
+        for tracked in self.columns.iter().filter(|tracked| !tracked.is_dropped()) {
+            if !self.build_column(&table.shards[place], tracked) {
+                if let Some(dropped) = self.registry.give_up(tracked, self.columns) {
+                    self.model.drop_column(&dropped);
+                }
+            }
+        }
+    }
+
+    /// `false` if there is no room for it.
+    fn build_column(&self, shard: &RwLock<Shard>, tracked: &Arc<Tracked>) -> bool {
+        if shard.read().column(tracked.number).is_some() {
+            return true;
+        }
+        let locator = Locator::new(&tracked.column);
+        let shapes = self.shapes.read();
+        let shard = shard.upgradable_read();
+        if shard.column(tracked.number).is_some() {
+            return true;
+        }
+        let mut column = Coded::new(tracked.clone(), shard.len() as usize);
+        let mut scratch = Vec::new();
+        for slot in 0..shard.len() {
+            if slot as usize % CHUNK == 0 && !self.registry.has_room(0) {
+                return false;
+            }
+            let Some(record) = shard.get(slot) else { continue };
+            column.set(slot, Some(locator.bytes(&tracked.column, record, &shapes, &mut scratch)));
+        }
+        drop(shapes);
+        let mut shard = RwLockUpgradableReadGuard::upgrade(shard);
+        // Within the lock: whoever drops it looks here after saying so.
+        if !tracked.is_dropped() {
+            self.model.has_columns();
+            shard.columns.push(column);
+        }
+        true
+    }
+}
+
+/// One thread's part of a scan.
+struct Part<'s, 'q> {
+    scan: &'s Scan<'s>,
+    locators: Locators,
+    judges: Vec<Judge<'q>>,
+    node: Option<Node<'q>>,
+}
+
+/// What columns say of a shard. It stays right while the snapshot is open: the code of a slot that has
+/// not changed since keeps its value.
+type Judged = Vec<Option<Truth>>;
+
+/// A chunk under its locks.
+struct Chunk<'c> {
+    shard: &'c Shard,
+    shapes: &'c Known,
+    judged: &'c Judged,
+    first: u32,
+}
+
+impl Part<'_, '_> {
+    fn shard<S: Sink>(&self, shard: &RwLock<Shard>, sink: &mut S) -> Result<(), StoreError> {
+        let judged = {
+            let shapes = self.scan.shapes.read();
+            let shard = shard.read();
+            let judged = self.judge(&shard, &shapes);
+            let is_whole = self.scan.above.is_none() && !shard.has_older();
+            if is_whole && self.take_whole(&shard, &judged, sink) {
+                return Ok(());
+            }
+            if self.is_never(&judged) && !shard.has_older() {
+                return Ok(());
+            }
+            judged
+        };
+        let mut first = 0;
+        loop {
+            self.scan.check_cancelled()?;
+            let shapes = self.scan.shapes.read();
+            let shard = shard.read();
+            if first >= shard.len() {
+                return Ok(());
+            }
+            let chunk = Chunk { shard: &shard, shapes: &shapes, judged: &judged, first };
+            self.chunk(&chunk, sink);
+            first += CHUNK as u32;
+        }
+    }
+
+    fn judge(&self, shard: &Shard, shapes: &Known) -> Judged {
+        let judge = |by: &Judge<'_>| shard.column(by.number).map(|column| column.judge(&by.leaf, shapes));
+        self.judges.iter().map(judge).collect()
+    }
+
+    /// Whether columns say that no record has to be looked at.
+    fn is_never(&self, judged: &Judged) -> bool {
+        let required = self.node.as_ref().map(Node::required).unwrap_or_default();
+        required.into_iter().any(|place| judged[place].as_ref().is_some_and(Truth::is_never))
+    }
+
+    /// The whole shard at once, if counts of a column are all that the sink needs.
+    fn take_whole<S: Sink>(&self, shard: &Shard, judged: &Judged, sink: &mut S) -> bool {
+        let condition = match &self.node {
+            None => None,
+            Some(node) => {
+                let Some(place) = node.leaf() else { return false };
+                let column = shard.column(self.judges[place].number);
+                let (Some(column), Some(truth)) = (column, &judged[place]) else { return false };
+                Some((column, truth))
+            }
+        };
+        sink.whole(shard, condition)
+    }
+
+    fn chunk<S: Sink>(&self, chunk: &Chunk<'_>, sink: &mut S) {
+        let Chunk { shard, shapes, first, .. } = *chunk;
+        let end = shard.len().min(first + CHUNK as u32);
+        let mut mask: Mask = std::array::from_fn(|word| {
+            let from = first as usize + word * 64;
+            match (end as usize).saturating_sub(from) {
+                0 => 0,
+                slots @ 1..64 => (1 << slots) - 1,
+                _ => u64::MAX,
+            }
+        });
+        if shard.has_older() {
+            for (slot, old) in shard.changed_since(self.scan.at) {
+                if (first..end).contains(&slot) {
+                    let bit = (slot - first) as usize;
+                    mask[bit / 64] &= !(1 << (bit % 64));
+                    self.judge_row(old, shapes, sink);
+                }
+            }
+        }
+        match &self.node {
+            None => keep(&mut mask, |bit| shard.get(first + bit).is_some()),
+            Some(node) => self.narrow(node, chunk, &mut mask),
+        }
+        if self.scan.above.is_none() && sink.chunk(shard, first, &mask) {
+            return;
+        }
+        keep(&mut mask, |bit| {
+            if let Some(bytes) = shard.get(first + bit) {
+                let row = self.row(bytes, shapes);
+                if self.scan.above.is_none_or(|above| row.id() > above) {
+                    sink.row(&row);
+                }
+            }
+            true
+        });
+    }
+
+    /// Keeps the slots for which a part of the condition is true.
+    fn narrow(&self, node: &Node<'_>, chunk: &Chunk<'_>, mask: &mut Mask) {
+        match node {
+            Node::All(parts) => {
+                for part in parts {
+                    if *mask == Mask::default() {
+                        return;
+                    }
+                    self.narrow(part, chunk, mask);
+                }
+            }
+            Node::Any(parts) => {
+                let mut found = Mask::default();
+                for part in parts {
+                    let mut left = *mask;
+                    left.iter_mut().zip(&found).for_each(|(left, found)| *left &= !found);
+                    self.narrow(part, chunk, &mut left);
+                    found.iter_mut().zip(&left).for_each(|(found, left)| *found |= left);
+                }
+                *mask = found;
+            }
+            Node::Leaf(place, leaf) => {
+                let column = chunk.shard.column(self.judges[*place].number);
+                match (&chunk.judged[*place], column) {
+                    (Some(truth), Some(column)) => by_column(truth, column, chunk.first, mask),
+                    _ => self.by_rows(|row| leaf.holds(row), chunk, mask),
+                }
+            }
+            Node::Rows(tree) => self.by_rows(|row| tree.holds(row), chunk, mask),
+        }
+    }
+
+    fn by_rows(&self, holds: impl Fn(&CompactRow<'_>) -> bool, chunk: &Chunk<'_>, mask: &mut Mask) {
+        let Chunk { shard, shapes, first, .. } = *chunk;
+        for (word, bits) in (first..).step_by(64).zip(mask.iter_mut()).filter(|(_, bits)| **bits != 0) {
+            *bits = keep_in_word(*bits, word, shard, |bytes| holds(&self.row(bytes, shapes)));
+        }
+    }
+
+    fn judge_row<S: Sink>(&self, bytes: Option<&[u8]>, shapes: &Known, sink: &mut S) {
+        let Some(bytes) = bytes else { return };
+        let row = self.row(bytes, shapes);
+        if self.scan.above.is_none_or(|above| row.id() > above) && self.scan.filter.keeps(&row) {
+            sink.row(&row);
+        }
+    }
+
+    fn row<'r>(&'r self, bytes: &'r [u8], shapes: &'r Known) -> CompactRow<'r> {
+        CompactRow { bytes, shapes, locators: &self.locators, live: self.scan.live }
+    }
+}
+
+fn by_column(truth: &Truth, column: &Coded, first: u32, mask: &mut Mask) {
+    let codes = column.codes().get(first as usize..).unwrap_or_default();
+    for (word, codes) in mask.iter_mut().zip(codes.chunks(64).chain(std::iter::repeat(&[][..]))) {
+        if *word != 0 {
+            *word &= truth.bits(codes);
+        }
+    }
+}
+
+/// Judges the records of one word of slots. They lie scattered in memory: the first bytes of several
+/// are asked for before any is looked at, so that waiting for one is waiting for all.
+fn keep_in_word(word: u64, first: u32, shard: &Shard, judge: impl Fn(&[u8]) -> bool) -> u64 {
+    let mut kept = 0;
+    let mut left = word;
+    while left != 0 {
+        let mut group: [(u32, Option<&[u8]>); AHEAD] = [(0, None); AHEAD];
+        let mut fetched = 0u8;
+        for entry in &mut group {
+            if left == 0 {
+                break;
+            }
+            let bit = left.trailing_zeros();
+            left &= left - 1;
+            *entry = (bit, shard.get(first + bit));
+            fetched ^= entry.1.map_or(0, |bytes| bytes[0] ^ bytes[bytes.len() / 2]);
+        }
+        std::hint::black_box(fetched);
+        for (bit, bytes) in group {
+            if bytes.is_some_and(&judge) {
+                kept |= 1 << bit;
+            }
+        }
+    }
+    kept
+}
+
+/// Keeps the bits for which this holds.
+fn keep(mask: &mut Mask, mut holds: impl FnMut(u32) -> bool) {
+    for (word, bits) in (0u32..).step_by(64).zip(mask.iter_mut()) {
+        let mut left = *bits;
+        while left != 0 {
+            let bit = left.trailing_zeros();
+            left &= left - 1;
+            if !holds(word + bit) {
+                *bits &= !(1 << bit);
+            }
+        }
+    }
+}
+
+/// The bits that are set.
+pub(crate) fn each(mask: &Mask, mut take: impl FnMut(u32)) {
+    let mut mask = *mask;
+    keep(&mut mask, |bit| {
+        take(bit);
+        true
+    });
+}
