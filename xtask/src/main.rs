@@ -13,6 +13,7 @@ mod ci;
 mod demo;
 mod fuzz;
 mod process;
+mod record;
 
 use std::process::ExitCode;
 
@@ -22,6 +23,7 @@ usage: cargo xtask TASK [options]
   demo  [--keep] [...]          build the hub and run `ostler demo` with these arguments
   ci    [--list] [--only STEP]  everything a change must pass; --only may be repeated
   fuzz  [--minutes N] [TARGET]  run the fuzz targets, N minutes each (default 10), keeping the corpus
+  record [...]                  play and record a reboot of 10,000 devices; `cargo xtask record --help` says more
   bench --hubload DIR [...]     measure the hub against its yardsticks; `cargo xtask bench --help` says more
 ";
 
@@ -33,6 +35,7 @@ fn main() -> ExitCode {
         "demo" => demo::run(&rest),
         "ci" => ci::run(&rest),
         "fuzz" => fuzz::run(&rest),
+        "record" => record::run(&rest),
         "bench" => bench::run(&rest),
         "" | "help" | "-h" | "--help" => {
             print!("{HELP}");

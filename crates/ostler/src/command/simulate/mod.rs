@@ -155,11 +155,9 @@ pub async fn run(args: Args, out: &Out) -> Result {
     let door = run.door().await?;
     let hub = run.args.hub.client()?;
     let result = run.play(door, &hub, &mut signals, out).await;
-    if run.args.delete {
-        run.roster.delete(&hub, out).await?;
-        out.note(format_args!("deleted {}", run.roster.describe()));
-    }
-    result
+    let deleted = if run.args.delete { run.roster.delete(&hub, out).await } else { Ok(()) };
+    // What went wrong first is what matters.
+    result.and(deleted)
 }
 
 /// The scenario's text and its name for messages.

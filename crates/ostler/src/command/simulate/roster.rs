@@ -104,7 +104,9 @@ impl Roster {
     /// Deletes the devices; those that are not there are as good as deleted.
     pub async fn delete(&self, hub: &Client, out: &Out) -> Result {
         let entries = (0..self.devices).map(|index| BulkEntry::new(ImportMode::Delete, self.name(index)));
-        self.write(hub, entries, "deleting", out).await.map(drop)
+        self.write(hub, entries, "deleting", out).await?;
+        out.note(format_args!("deleted {}", self.describe()));
+        Ok(())
     }
 
     async fn write(

@@ -5,7 +5,7 @@
 //! Invariant: escape sequences that move the cursor go to terminals only.
 
 use std::collections::BTreeMap;
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -176,7 +176,8 @@ impl<'o> View<'o> {
         }
         self.clear()?;
         self.drawn = lines.len();
-        self.out.line(lines.join("\n"))
+        // Without wrapping: a line that is too long for the terminal must not become two.
+        self.out.line(format_args!("\x1b[?7l{}\x1b[?7h", lines.join("\n")))
     }
 
     /// Takes the block away from the terminal.
@@ -186,7 +187,9 @@ impl<'o> View<'o> {
             return Ok(());
         }
         // Up to the block's first line, and away with all below.
-        self.out.raw(&format!("\x1b[{drawn}F\x1b[0J"))
+        self.out.raw(&format!("\x1b[{drawn}F\x1b[0J"))?;
+        // Before anything is said on stderr.
+        Ok(io::stdout().flush()?)
     }
 }
 
