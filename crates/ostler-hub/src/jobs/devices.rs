@@ -121,3 +121,26 @@ fn read_row(key: &str, document: &Document) -> Result<DeviceJob, StoreError> {
     let (job, device) = parse_step_key(key).map_err(damaged)?;
     Ok(decode_step(&document.value).map_err(damaged)?.named(job, device))
 }
+
+#[cfg(test)]
+impl Hub {
+    /// Writes a device job as if it had come about.
+    pub(crate) async fn put_device_job(&self, row: DeviceJob) {
+        let key = step_key(&row.job, row.device.as_str());
+        let step = super::codec::Step {
+            kind: row.kind,
+            status: row.status,
+            wave: 0,
+            attempts: row.attempts,
+            created: row.created,
+            updated: row.updated,
+            start: row.start,
+            end: row.end,
+            outcome: row.outcome,
+            error: row.error,
+        };
+        let value = super::codec::encode_step(&step);
+        let put = ostler_store::Change::PutDocument { shelf: Shelf::DeviceJobs, key, value, expect: None };
+        assert_eq!(self.commit_one(put).await, Ok(()));
+    }
+}

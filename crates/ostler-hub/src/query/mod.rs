@@ -18,6 +18,8 @@ mod explain;
 mod groups;
 mod job_row;
 mod order;
+#[cfg(test)]
+mod tests;
 mod token;
 
 use crate::bus::LocalBus;

@@ -4,5 +4,6 @@ mod authorization;
 mod bounds;
 mod harness;
 mod query;
+mod query_fixtures;
 mod routes;
 mod websocket;
