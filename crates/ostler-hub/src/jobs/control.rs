@@ -18,12 +18,12 @@ const LOOKED_AT: usize = 20_000;
 const READ_AT_ONCE: usize = 500;
 
 /// Which jobs to list.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct JobFilter {
     /// Of this kind only.
     pub kind: Option<JobKind>,
-    /// At this status only.
-    pub status: Option<JobStatus>,
+    /// At one of these statuses only; empty is any.
+    pub statuses: Vec<JobStatus>,
 }
 
 /// Some jobs in the order of their ids.
@@ -135,7 +135,7 @@ impl Hub {
                 }
                 page.next = Some(view.spec.id.clone());
                 let is_wanted = filter.kind.is_none_or(|kind| kind == view.spec.work.kind())
-                    && filter.status.is_none_or(|status| status == view.status);
+                    && (filter.statuses.is_empty() || filter.statuses.contains(&view.status));
                 if is_wanted {
                     page.jobs.push(view);
                 }

@@ -5,6 +5,7 @@
 
 use super::body::Body;
 use bytes::Bytes;
+use futures_util::Stream;
 use http::header::{self, HeaderName};
 use http::{HeaderValue, Response, StatusCode};
 use ostler_core::time::Timestamp;
@@ -35,6 +36,15 @@ pub(crate) fn content(status: StatusCode, media_type: HeaderValue, body: impl In
     let mut answer = Response::new(Body::Whole(body.into()));
     *answer.status_mut() = status;
     answer.headers_mut().insert(header::CONTENT_TYPE, media_type);
+    answer
+}
+
+/// 200 and lines of JSON as they come.
+pub(crate) fn ndjson(lines: impl Stream<Item = Bytes> + Send + 'static) -> Answer {
+    let mut answer = Response::new(Body::Stream(Box::pin(lines), None));
+    let headers = answer.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson; charset=utf-8"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     answer
 }
 

@@ -19,7 +19,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 /// A quiet stream says that it lives this often; also how soon a vanished reader is noticed.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
+pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// Lines are gathered up to about this many bytes before they are sent.
 const CHUNK_BYTES: usize = 16 * 1024;
 

@@ -1,12 +1,11 @@
 //! Handlers of Ostler's own routes under `/ostler/v1/`. Each has three moves: take the request apart, call the hub, write
 //! down what comes back.
 
-use super::answer::{empty, json, ok, Answer, Failure};
-use super::body::Body;
+use super::answer::{empty, json, ndjson, ok, Answer, Failure};
 use super::events::{lines, Filter};
 use super::service::Context;
 use crate::config::Compat;
-use http::{header, HeaderValue, Response, StatusCode};
+use http::{header, HeaderValue, StatusCode};
 use ostler_core::auth::Policy;
 use ostler_core::id::{DeviceId, EntityId, ModuleId};
 use ostler_core::json::{write_string, ObjectWriter};
@@ -25,11 +24,7 @@ pub(super) fn events(context: &Context<'_>) -> Result<Answer, Failure> {
     let filter = Filter::new(types.as_deref(), device.as_deref())
         .map_err(|text| Failure::new(ErrorCode::ArgumentInvalid, text))?;
     let stream = lines(context.app.hub.events().subscribe(), filter, context.app.stopping.clone());
-    let mut answer = Response::new(Body::Stream(Box::pin(stream), None));
-    let headers = answer.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson; charset=utf-8"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    Ok(answer)
+    Ok(ndjson(stream))
 }
 
 /// The query may name a module of the device.

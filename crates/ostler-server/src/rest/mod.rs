@@ -15,6 +15,7 @@ mod connection;
 mod error;
 mod events;
 mod extension;
+mod jobs;
 mod pages;
 mod query;
 mod registry;

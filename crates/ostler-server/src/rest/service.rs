@@ -10,7 +10,7 @@ use super::authorise::Grants;
 use super::body::{self, BodyError};
 use super::connection::Pulse;
 use super::websocket::{Handshake, Refusal};
-use super::{extension, pages, query, registry, twins};
+use super::{extension, jobs, pages, query, registry, twins};
 use crate::app::App;
 use crate::config::Compat;
 use crate::peer::Peer;
@@ -269,6 +269,9 @@ fn body_limit(call: &Call) -> Option<usize> {
         Call::InvokeMethod(_) => Some(METHOD_BODY),
         Call::PatchTwin(_) | Call::ReplaceTwin(_) => Some(TWIN_BODY),
         Call::Bulk => Some(BULK_BODY),
+        Call::PutJob(..) => Some(TWIN_BODY),
+        // One client sends an empty object along with a cancellation (service §1.3).
+        Call::CancelJob(..) | Call::PauseJob(_) | Call::ResumeJob(_) | Call::RetryJob(_) => Some(SMALL_BODY),
         Call::PutIdentity(_)
         | Call::CreatePolicy
         | Call::PutAuthority(_)
@@ -294,9 +297,17 @@ async fn dispatch(context: &Context<'_>, call: Call, body: &[u8]) -> Result<Answ
         Call::PurgeCommands(id) => registry::purge(context, &id).await,
         Call::DeviceStatistics => Ok(registry::device_statistics(context)),
         Call::ServiceStatistics => Ok(registry::service_statistics(context)),
+        Call::ListJobs(audience) => jobs::list(context, audience).await,
+        Call::GetJob(id, audience) => jobs::get(context, &id, audience).await,
+        Call::PutJob(id, audience) => jobs::put(context, &id, body, audience).await,
+        Call::CancelJob(id, audience) => jobs::cancel(context, &id, audience).await,
         Call::NotSupported(feature) => Err(not_supported(feature)),
         Call::Events => extension::events(context),
         Call::Diagnosis(id) => extension::diagnosis(context, &id).await,
+        Call::PauseJob(id) => jobs::pause(context, &id).await,
+        Call::ResumeJob(id) => jobs::resume(context, &id).await,
+        Call::RetryJob(id) => jobs::retry(context, &id, body).await,
+        Call::JobProgress(id) => jobs::progress(context, &id).await,
         Call::ListPolicies => Ok(extension::list_policies(context)),
         Call::GetPolicy(name) => extension::get_policy(context, &name),
         Call::CreatePolicy => extension::create_policy(context, body).await,

@@ -10,6 +10,7 @@
 //! only the verb tells `POST /devices/query` from the device named "query" (service §17).
 
 use super::error::ErrorForm;
+use super::job::Audience;
 use ostler_core::auth::Rights;
 use ostler_core::id::{DeviceId, EntityId, IdError, ModuleId};
 use percent_encoding::percent_decode_str;
@@ -159,6 +160,14 @@ pub enum Call {
     DeviceStatistics,
     /// Count connected devices.
     ServiceStatistics,
+    /// List jobs.
+    ListJobs(Audience),
+    /// Read a job.
+    GetJob(String, Audience),
+    /// Create a job.
+    PutJob(String, Audience),
+    /// Call a job off.
+    CancelJob(String, Audience),
     /// A route of the real service that Ostler does not have yet; the text names the feature.
     NotSupported(&'static str),
 
@@ -166,6 +175,14 @@ pub enum Call {
     Events,
     /// Why a device, or the module that the query names, is or is not connected.
     Diagnosis(DeviceId),
+    /// Hold a job.
+    PauseJob(String),
+    /// Let a held job go on.
+    ResumeJob(String),
+    /// Create a job for the devices on which another one failed.
+    RetryJob(String),
+    /// Follow a job to its end, line by line.
+    JobProgress(String),
     /// All shared access policies.
     ListPolicies,
     /// One policy.
@@ -308,7 +325,6 @@ use Build::{Device, Entity, Missing, Name, Plain};
 use Method::{Delete, Get, Patch, Post, Put};
 use Surface::{Azure, Extension, Operations};
 
-const JOBS: &str = "jobs";
 const CONFIGURATIONS: &str = "automatic device configurations";
 const IMPORT_EXPORT: &str = "import and export jobs";
 const DIGITAL_TWINS: &str = "digital twins";
@@ -349,10 +365,10 @@ pub static ENDPOINTS: &[Endpoint] = &[
     row("serviceStatistics",  Get,    path!("statistics" "service"), RegistryReadOrServiceConnect, Azure, Plain(|| Call::ServiceStatistics)),
 
     // Jobs (service §6.2, §10). The fixed words of `/jobs/v2` and `/jobs/create` come before `/jobs/{id}`.
-    row("queryJobs",          Get,    path!("jobs" "v2" "query"), RegistryReadOrServiceConnect, Azure, Missing(JOBS)),
-    row("getJob",             Get,    path!("jobs" "v2" (id)), RegistryReadOrServiceConnect, Azure, Missing(JOBS)),
-    row("putJob",             Put,    path!("jobs" "v2" (id)), RegistryWriteOrServiceConnect, Azure, Missing(JOBS)),
-    row("cancelJob",          Post,   path!("jobs" "v2" (id) "cancel"), RegistryWriteOrServiceConnect, Azure, Missing(JOBS)),
+    row("queryJobs",          Get,    path!("jobs" "v2" "query"), RegistryReadOrServiceConnect, Azure, Plain(|| Call::ListJobs(Audience::Azure))),
+    row("getJob",             Get,    path!("jobs" "v2" (id)), RegistryReadOrServiceConnect, Azure, Name(|id| Call::GetJob(id, Audience::Azure))),
+    row("putJob",             Put,    path!("jobs" "v2" (id)), RegistryWriteOrServiceConnect, Azure, Name(|id| Call::PutJob(id, Audience::Azure))),
+    row("cancelJob",          Post,   path!("jobs" "v2" (id) "cancel"), RegistryWriteOrServiceConnect, Azure, Name(|id| Call::CancelJob(id, Audience::Azure))),
     row("createExport",       Post,   path!("jobs" "create"), RegistryWrite, Azure, Missing(IMPORT_EXPORT)),
     row("listExports",        Get,    path!("jobs"), RegistryWrite, Azure, Missing(IMPORT_EXPORT)),
     row("getExport",          Get,    path!("jobs" (id)), RegistryWrite, Azure, Missing(IMPORT_EXPORT)),
@@ -392,6 +408,14 @@ pub static ENDPOINTS: &[Endpoint] = &[
     row("events",             Get,    path!("ostler" "v1" "events"), ServiceConnect, Extension, Plain(|| Call::Events)),
     row("diagnosis",          Get,    path!("ostler" "v1" "devices" (id) "diagnosis"), ServiceConnect, Extension, Device(Call::Diagnosis)),
     row("status",             Get,    path!("ostler" "v1" "status"), ServiceConnect, Extension, Plain(|| Call::Status)),
+    row("listJobDetails",     Get,    path!("ostler" "v1" "jobs"), RegistryReadOrServiceConnect, Extension, Plain(|| Call::ListJobs(Audience::Ostler))),
+    row("getJobDetails",      Get,    path!("ostler" "v1" "jobs" (id)), RegistryReadOrServiceConnect, Extension, Name(|id| Call::GetJob(id, Audience::Ostler))),
+    row("putRolloutJob",      Put,    path!("ostler" "v1" "jobs" (id)), RegistryWriteOrServiceConnect, Extension, Name(|id| Call::PutJob(id, Audience::Ostler))),
+    row("cancelRolloutJob",   Post,   path!("ostler" "v1" "jobs" (id) "cancel"), RegistryWriteOrServiceConnect, Extension, Name(|id| Call::CancelJob(id, Audience::Ostler))),
+    row("pauseJob",           Post,   path!("ostler" "v1" "jobs" (id) "pause"), RegistryWriteOrServiceConnect, Extension, Name(Call::PauseJob)),
+    row("resumeJob",          Post,   path!("ostler" "v1" "jobs" (id) "resume"), RegistryWriteOrServiceConnect, Extension, Name(Call::ResumeJob)),
+    row("retryJob",           Post,   path!("ostler" "v1" "jobs" (id) "retry"), RegistryWriteOrServiceConnect, Extension, Name(Call::RetryJob)),
+    row("jobProgress",        Get,    path!("ostler" "v1" "jobs" (id) "progress"), RegistryReadOrServiceConnect, Extension, Name(Call::JobProgress)),
     row("listPolicies",       Get,    path!("ostler" "v1" "policies"), AllRights, Extension, Plain(|| Call::ListPolicies)),
     row("createPolicy",       Post,   path!("ostler" "v1" "policies"), AllRights, Extension, Plain(|| Call::CreatePolicy)),
     row("getPolicy",          Get,    path!("ostler" "v1" "policies" (name)), AllRights, Extension, Name(Call::GetPolicy)),
@@ -688,8 +712,11 @@ mod tests {
         check("GET /twins/modules", r#"getTwin GetTwin("modules")"#);
         check("POST /twins/methods/methods", r#"invokeMethod InvokeMethod("methods")"#);
         check("GET /devices/modules/modules", r#"listModules ListModules("modules")"#);
-        check("PUT /jobs/v2/query", r#"putJob NotSupported("jobs")"#);
-        check("GET /jobs/v2/query", r#"queryJobs NotSupported("jobs")"#);
+        check("PUT /jobs/v2/query", r#"putJob PutJob("query", Azure)"#);
+        check("GET /jobs/v2/query", r#"queryJobs ListJobs(Azure)"#);
+        check("GET /jobs/v2", r#"getExport NotSupported("import and export jobs")"#);
+        check("GET /ostler/v1/jobs/dryRun", r#"getJobDetails GetJob("dryRun", Ostler)"#);
+        check("POST /ostler/v1/jobs/dryRun/cancel", r#"cancelRolloutJob CancelJob("dryRun", Ostler)"#);
         check("GET /jobs/create", r#"getExport NotSupported("import and export jobs")"#);
         check(
             "GET /configurations/testQueries",

@@ -3,6 +3,7 @@
 mod authorization;
 mod bounds;
 mod harness;
+mod jobs;
 mod query;
 mod query_fixtures;
 mod routes;

@@ -24,11 +24,14 @@ const fn with(
     Case { endpoint, line, headers, body }
 }
 
-/// Routes whose answer does not end or is no JSON have tests of their own: [`super::bounds`], [`super::websocket`].
-const ELSEWHERE: [&str; 2] = ["events", "webSocket"];
+/// Routes whose answer does not end or is no JSON have tests of their own: [`super::bounds`], [`super::jobs`],
+/// [`super::websocket`].
+const ELSEWHERE: [&str; 3] = ["events", "jobProgress", "webSocket"];
 
 const ANY: &[(&str, &str)] = &[("If-Match", "\"*\"")];
 const STALE: &[(&str, &str)] = &[("If-Match", "\"MQ==\"")];
+const PYTHON: &[(&str, &str)] =
+    &[("User-Agent", "python/3.11.2 (Linux) msrest/0.7.1 iothubgatewayserviceapis/2021-04-12")];
 const OVERRIDE: &[(&str, &str)] = &[("X-HTTP-Method-Override", "PATCH")];
 
 /// A tour of the hub; each request meets what the ones before it made.
@@ -109,6 +112,62 @@ const TOUR: &[Case] = &[
     ),
     case("invokeMethod", "POST /twins/online/methods", "[]"),
     case("invokeModuleMethod", "POST /twins/dev-1/modules/mod/methods", r#"{"methodName":"echo"}"#),
+    // Jobs; those that begin at once have tests of their own.
+    case(
+        "putJob",
+        "PUT /jobs/v2/j1",
+        r#"{"jobId":"j1","type":"scheduleDeviceMethod","cloudToDeviceMethod":{"methodName":"echo","payload":{"a": 1.0}},
+            "queryCondition":"deviceId = 'online'","startTime":"2099-01-01T00:00:00.000Z","maxExecutionTimeInSeconds":60}"#,
+    ),
+    case(
+        "putJob",
+        "PUT /jobs/v2/j1",
+        r#"{"type":"scheduleUpdateTwin","updateTwin":{"tags":{}},"queryCondition":"*"}"#,
+    ),
+    case(
+        "putJob",
+        "PUT /jobs/v2/query",
+        r#"{"type":"scheduleUpdateTwin","updateTwin":{"etag":"*","properties":{"desired":{"a":null}}},
+            "queryCondition":"*","startTime":"2099-01-01T00:00:00Z","rollout":{"rate":5}}"#,
+    ),
+    case("putJob", "PUT /jobs/v2/j2", r#"{"type":"export","queryCondition":"*"}"#),
+    case("putJob", "PUT /jobs/v2/j2", r#"{"type":"scheduleDeviceMethod","cloudToDeviceMethod":{}}"#),
+    case("putJob", "PUT /jobs/v2/j2", "{"),
+    case("putJob", "PUT /jobs/v2/a%20b", "{}"),
+    case("getJob", "GET /jobs/v2/j1", ""),
+    case("getJob", "GET /jobs/v2/none", ""),
+    case("queryJobs", "GET /jobs/v2/query?jobType=&jobStatus=scheduled", ""),
+    case("queryJobs", "GET /jobs/v2/query?jobType=scheduleUpdateTwin&jobStatus=running", ""),
+    case("queryJobs", "GET /jobs/v2/query?jobStatus=canceled", ""),
+    with("queryJobs", "GET /jobs/v2/query?jobType=scheduleDeviceMethod", PYTHON, ""),
+    with("queryJobs", "GET /jobs/v2/query", &[("x-ms-max-item-count", "0")], ""),
+    with("queryJobs", "GET /jobs/v2/query", &[("x-ms-continuation", "bm90aGluZw")], ""),
+    case("cancelJob", "POST /jobs/v2/j1/cancel", "{}"),
+    case("cancelJob", "POST /jobs/v2/j1/cancel", ""),
+    case("cancelJob", "POST /jobs/v2/none/cancel", ""),
+    case(
+        "putRolloutJob",
+        "PUT /ostler/v1/jobs/j3",
+        r#"{"type":"scheduleUpdateTwin","updateTwin":{"tags":{"x": 1.50}},"queryCondition":"*","startTime":"2099-01-01T00:00:00Z",
+            "rollout":{"rate":5,"waves":{"percent":[10,40]},"gate":{"minSuccessPercent":95,"soakTimeInSeconds":60}}}"#,
+    ),
+    case(
+        "putRolloutJob",
+        "PUT /ostler/v1/jobs/j4",
+        r#"{"type":"scheduleUpdateTwin","updateTwin":{"tags":{}},"queryCondition":"*","rollout":{"rates":5}}"#,
+    ),
+    case("pauseJob", "POST /ostler/v1/jobs/j3/pause", ""),
+    case("getJob", "GET /jobs/v2/j3", ""),
+    case("getJobDetails", "GET /ostler/v1/jobs/j3", ""),
+    case("listJobDetails", "GET /ostler/v1/jobs?jobStatus=paused", ""),
+    case("resumeJob", "POST /ostler/v1/jobs/j3/resume", "{}"),
+    case("resumeJob", "POST /ostler/v1/jobs/j3/resume", ""),
+    case("retryJob", "POST /ostler/v1/jobs/j3/retry", r#"{"jobId":"j5"}"#),
+    case("cancelRolloutJob", "POST /ostler/v1/jobs/j3/cancel", ""),
+    case("retryJob", "POST /ostler/v1/jobs/j3/retry", r#"{"jobId":"j5"}"#),
+    case("retryJob", "POST /ostler/v1/jobs/j3/retry", "{}"),
+    case("pauseJob", "POST /ostler/v1/jobs/j3/pause", ""),
+    case("pauseJob", "POST /ostler/v1/jobs/none/pause", ""),
     // Deletions.
     with("deleteModule", "DELETE /devices/dev-1/modules/mod", ANY, ""),
     case("deleteModule", "DELETE /devices/dev-1/modules/$edgeHub", ""),
@@ -118,10 +177,6 @@ const TOUR: &[Case] = &[
     // What there is not yet.
     case("queryTwins", "POST /devices/query", r#"{"query":"SELECT * FROM devices"}"#),
     case("applyConfiguration", "POST /devices/online/applyConfigurationContent", "{}"),
-    case("queryJobs", "GET /jobs/v2/query", ""),
-    case("getJob", "GET /jobs/v2/j1", ""),
-    case("putJob", "PUT /jobs/v2/j1", "{}"),
-    case("cancelJob", "POST /jobs/v2/j1/cancel", "{}"),
     case("createExport", "POST /jobs/create", "{}"),
     case("listExports", "GET /jobs", ""),
     case("getExport", "GET /jobs/j1", ""),
