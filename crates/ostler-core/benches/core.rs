@@ -1,11 +1,14 @@
-//! Costs of what every request does: read JSON, merge a twin, print it, judge a token.
+//! Costs of what every request does: read JSON, merge a twin, print it, judge a token, read a query and judge a row.
 //!
 //! The twin is the one of the store's measurements: 5 tags, 8 desired and 12 reported leaves.
 
 use divan::{black_box, Bencher};
 use ostler_core::auth::{authorize, Context, Policy, Rights};
-use ostler_core::identity::SymmetricKey;
+use ostler_core::id::EntityId;
+use ostler_core::identity::{FreshSecrets, Identity, IdentitySpec, SymmetricKey};
 use ostler_core::json::{Object, Raw, Value};
+use ostler_core::query::{Dialect, Presence, Query, TwinRow};
+use ostler_core::record::Record;
 use ostler_core::sas::sign;
 use ostler_core::time::Timestamp;
 use ostler_core::twin::{SectionPatch, Twin, TwinPatch};
@@ -73,4 +76,40 @@ fn judge_service_token(bencher: Bencher) {
     let is_host = |host: &str| host.eq_ignore_ascii_case("hub.local");
     let context = Context { policies: &policies, is_host: &is_host, skew_secs: 300, now: NOW };
     bencher.bench_local(|| authorize(black_box(&token), "twins/pump-7", Rights::SERVICE_CONNECT, context));
+}
+
+const QUERY: &str =
+    "SELECT * FROM devices WHERE tags.building = 43 AND properties.reported.firmware.version != '2.1'";
+
+fn judge(bencher: Bencher, condition: &str) {
+    let fresh = FreshSecrets { primary: [1; 32], secondary: [2; 32], etag_start: 7 };
+    let identity = Identity::create(IdentitySpec::default(), &fresh, NOW).expect("a plain identity");
+    let id = EntityId::parse("pump-7").expect("a valid id");
+    let record = Record { twin: twin(), ..Record::new(id, identity) };
+    let text = format!("SELECT * FROM devices WHERE {condition}");
+    let query = Query::parse(&text, Dialect::Extended).expect("the conditions below are valid");
+    let condition = query.condition.expect("it has one");
+    let row = TwinRow { record: &record, presence: Presence::default() };
+    bencher.bench_local(|| black_box(&condition).truth(black_box(&row)));
+}
+
+#[divan::bench]
+fn query_parse() -> Query {
+    Query::parse(black_box(QUERY), Dialect::Extended).expect("valid")
+}
+
+#[divan::bench]
+fn query_judge_two_comparisons(bencher: Bencher) {
+    judge(bencher, "tags.building = 43 AND properties.reported.firmware.version != '2.1'");
+}
+
+#[divan::bench]
+fn query_judge_id_among_many(bencher: Bencher) {
+    let ids: Vec<String> = (0..500).map(|i| format!("'pump-{i}'")).collect();
+    judge(bencher, &format!("deviceId IN [{}]", ids.join(", ")));
+}
+
+#[divan::bench]
+fn query_judge_functions(bencher: Bencher) {
+    judge(bencher, "STARTSWITH(deviceId, 'pump') AND LOWER(tags.site) LIKE 'plant%7'");
 }

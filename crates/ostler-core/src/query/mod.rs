@@ -23,6 +23,7 @@ mod eval;
 mod expr;
 mod function;
 mod group;
+mod hints;
 mod lexer;
 mod list;
 mod num;

@@ -277,3 +277,25 @@ fn leaves_as_tests_hold_for_the_same_values() {
         }
     }
 }
+
+#[test]
+fn hints() {
+    let check = |text: &str, expected: &[&str]| {
+        let query = Query::parse(text, Dialect::Extended).unwrap_or_else(|error| panic!("{error}"));
+        let hints = query.hints();
+        assert_eq!(hints.len(), expected.len(), "{hints:?}");
+        for (hint, part) in hints.iter().zip(expected) {
+            assert!(hint.contains(part), "{hint}");
+        }
+    };
+    check("SELECT * FROM devices WHERE tags.site = 'Oslo' AND statusReason = null", &[]);
+    check("SELECT * FROM devices WHERE deviceId = pump", &["in quotes: 'pump'"]);
+    check("SELECT * FROM devices WHERE tags.my-tag = 1", &["[[my-tag]]"]);
+    check(
+        "SELECT * FROM devices WHERE tags.a = null OR tags.b != null",
+        &["NOT IS_DEFINED(tags.a)", "NOT IS_DEFINED(tags.b)"],
+    );
+    check("SELECT * FROM devices WHERE 'yes'", &["no row is kept"]);
+    check("SELECT * FROM devices WHERE moduleId = 'ui'", &["devices.modules"]);
+    check("SELECT * FROM devices.jobs WHERE jobid = 'x' AND stat = 'y'", &["its columns are"]);
+}

@@ -24,7 +24,7 @@ impl Hub {
         let mut row = Object::new();
         let mut set = |name: &str, value: Value| row.insert(Key::from(name), value);
         set("query", text(Query { explain: false, ..Query::clone(query) }.to_string()));
-        let mut hints = Vec::new();
+        let mut hints = query.hints();
         if query.from == Collection::Jobs {
             set("plan", text(Hub::plan_of_device_jobs(query)));
             set("columns", list(query.columns().iter().map(ToString::to_string)));
@@ -37,7 +37,7 @@ impl Hub {
             set("plan", text(explanation.plan.to_string()));
             set("columns", list(explanation.columns.iter().map(column)));
             set("rows", count(explanation.rows));
-            hints = self.hints(asked).await?;
+            hints.extend(self.hints(asked).await?);
         }
         set("hints", list(hints));
         Ok(QueryPage { rows: Rows::Raw(vec![row]), next: None })
