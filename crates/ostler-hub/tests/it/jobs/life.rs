@@ -123,7 +123,7 @@ async fn jobs_are_listed_page_by_page() {
         world.run(twin_job(&format!("t{i}"), "*")).await;
         world.run(method_job(&format!("m{i}"), Rollout::default())).await;
     }
-    let filter = JobFilter { kind: Some(JobKind::Method), status: Some(JobStatus::Completed) };
+    let filter = JobFilter { kind: Some(JobKind::Method), statuses: vec![JobStatus::Completed] };
     let (mut after, mut seen): (Option<JobId>, Vec<String>) = (None, Vec::new());
     loop {
         let page = world.hub.jobs(&filter, after.as_ref(), 3).await.unwrap();
