@@ -129,6 +129,9 @@ fn firmware_is_updated_over_a_reboot() {
     let again =
         hub.run(&["simulate", "pumps.toml", "-n", "5", "--prefix", "pump-", "--duration", "300ms"]).ok();
     assert!(again.stdout.contains("5 were connected"), "{}{}", again.stdout, again.stderr);
+    let tls_only = Hub::start();
+    let plain = tls_only.run(&["simulate", "--plain"]).fails(2);
+    assert!(plain.stderr.contains("--plain-mqtt-port"), "{}", plain.stderr);
     let missing = hub.run(&["simulate", "-n", "6", "--prefix", "pump-"]).fails(3);
     assert!(
         missing.stderr.contains("`pump-000006` is not registered") && missing.stderr.contains("--register")

@@ -268,6 +268,7 @@ impl Run {
         let end = self.args.duration.map(|span| started + Duration::from_millis(span.0));
         let mut next_sample = started + interval;
         let mut ready = false;
+        let mut limits = Limits::default();
         loop {
             let until = [Some(next_sample), end, (!ready).then(|| Instant::now() + GLANCE)];
             if let Some(until) = until.into_iter().flatten().min() {
@@ -283,7 +284,9 @@ impl Run {
                 }
             }
             if now >= next_sample {
-                view.sample(started.elapsed(), fleet.totals())?;
+                let totals = fleet.totals();
+                limits.warn(&totals, view, out)?;
+                view.sample(started.elapsed(), totals)?;
                 next_sample = (next_sample + interval).max(now);
             }
             if end.is_some_and(|end| now >= end) {
@@ -302,6 +305,33 @@ impl Run {
             "start": self.roster.start, "seconds": (seconds * 1e3).round() / 1e3,
         });
         write_whole(path, &document.to_string()).map_err(|error| Failure::file(path, &error))
+    }
+}
+
+/// What of this machine's limits has been told already.
+#[derive(Debug, Default)]
+struct Limits {
+    ports: bool,
+    files: bool,
+}
+
+impl Limits {
+    /// Tells once that this machine, not the hub, keeps devices from connecting.
+    fn warn(&mut self, totals: &Totals, view: &mut View<'_>, out: &Out) -> Result {
+        if totals.errors_of(Cause::NoPorts) > 0 && !std::mem::replace(&mut self.ports, true) {
+            view.clear()?;
+            out.warn(
+                "this machine has no free local port towards the hub: widen net.ipv4.ip_local_port_range, or connect \
+                 from more addresses with --source",
+            );
+        }
+        if totals.errors_of(Cause::NoFiles) > 0 && !std::mem::replace(&mut self.files, true) {
+            view.clear()?;
+            out.warn(
+                "this machine has no free file descriptor: raise fs.file-max, or simulate fewer devices",
+            );
+        }
+        Ok(())
     }
 }
 
