@@ -246,7 +246,7 @@ fn export_twins(bench: &Bench, data: &Path, log: &Path, export: &Path) -> Result
     let hub = Hub::start(bench, data, log)?;
     let unfinished = export.with_extension("unfinished");
     let mut command = Command::new(bench.hub.as_deref().context("this run is without the hub")?);
-    command.args(["query", "SELECT * FROM devices", "--output", "ndjson", "--page-size", "1000", "--data"]);
+    command.args(["query", "SELECT * FROM devices", "--output", "json", "--lines", "--page-size", "1000", "--data"]);
     check(command.arg(data).stdout(File::create(&unfinished)?))?;
     hub.stop()?;
     std::fs::rename(&unfinished, export)?;
