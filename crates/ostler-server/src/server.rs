@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::app::{App, Authorities};
-use crate::config::{Bind, CertificateSource, Config, Data};
+use crate::config::{Bind, CertificateSource, Config, Data, Limits};
 use crate::files::create_private_folder;
 use crate::listen::{self, Accepted, BindError, Fallback, Gate};
 use crate::mqtt;
@@ -116,7 +116,7 @@ impl Server {
     /// # Errors
     /// [`StartError`] says what is in the way.
     pub async fn start(config: Config) -> Result<Running, StartError> {
-        let store = open_store(config.data.clone()).await?;
+        let store = open_store(config.data.clone(), &config.limits).await?;
         let hub = Hub::open(store, hub_options(&config)).await?;
         let tls = Tls::open(&config, SystemTime::now())?;
         if let Some(path) = &config.seed {
@@ -156,12 +156,14 @@ impl Server {
 }
 
 /// Off the runtime's threads: a large store is read for seconds.
-async fn open_store(data: Data) -> Result<Arc<dyn Store>, StartError> {
-    let open = || -> Result<Arc<dyn Store>, StartError> {
-        let Data::Folder(folder) = data else { return Ok(Arc::new(Embedded::in_memory())) };
+async fn open_store(data: Data, limits: &Limits) -> Result<Arc<dyn Store>, StartError> {
+    let mut options = ostler_store::Options::default();
+    options.column_bytes = limits.query_columns;
+    let open = move || -> Result<Arc<dyn Store>, StartError> {
+        let Data::Folder(folder) = data else { return Ok(Arc::new(Embedded::in_memory_with(&options))) };
         create_private_folder(&folder)
             .map_err(|source| StartError::Folder { path: folder.clone(), source })?;
-        Ok(Arc::new(Embedded::open(&folder.join(STORE_FOLDER), &ostler_store::Options::default())?))
+        Ok(Arc::new(Embedded::open(&folder.join(STORE_FOLDER), &options)?))
     };
     tokio::task::spawn_blocking(open).await.expect("nobody cancels it, and a panic in it is a bug to be seen")
 }
@@ -173,6 +175,7 @@ fn hub_options(config: &Config) -> Options {
         host_names: certificate_names(config.names(), bind_address(config)),
         skew_secs: i64::try_from(limits.clock_skew.as_secs()).unwrap_or(i64::MAX),
         sign_in_failures: (limits.sign_in_failure_burst, limits.sign_in_failure_rate),
+        job_retention_days: limits.job_retention.as_secs() / (24 * 3600),
         ..Options::default()
     }
 }

@@ -199,6 +199,9 @@ fn ask_hub(bench: &Bench, hub: &Contender, asked: &Asked, rep: u32) -> Result<Va
             ))?
         }
     };
+    if result["errors"].as_u64().is_some_and(|errors| errors > 0) {
+        bail!("{} of the hub's answers were errors: {}", result["errors"], result["error_kinds"]);
+    }
     if let (Some(rows), Some(ops)) = (result["rows"].as_f64(), result["ops"].as_f64()) {
         result["query_ms"] = (result["lat_us"]["p50"].as_f64().unwrap_or(0.0) / 1e3).into();
         result["rows_each"] = (rows / ops).into();
@@ -234,7 +237,7 @@ impl Fleet {
 
     fn hub(&self, bench: &Bench, asked: &Asked) -> Result<Contender> {
         let log = bench.work.join("query.log");
-        let none = [Path::new("--query-columns-mb"), Path::new("0")];
+        let none = [Path::new("--query-columns-limit"), Path::new("0")];
         let more: &[&Path] = if matches!(asked.hub, HubRun::Unindexed(_)) { &none } else { &[] };
         Ok(Hub::start_with(bench, &self.data, &log, more)?.contender(Kind::Hub))
     }
@@ -246,7 +249,16 @@ fn export_twins(bench: &Bench, data: &Path, log: &Path, export: &Path) -> Result
     let hub = Hub::start(bench, data, log)?;
     let unfinished = export.with_extension("unfinished");
     let mut command = Command::new(bench.hub.as_deref().context("this run is without the hub")?);
-    command.args(["query", "SELECT * FROM devices", "--output", "json", "--lines", "--page-size", "1000", "--data"]);
+    command.args([
+        "query",
+        "SELECT * FROM devices",
+        "--output",
+        "json",
+        "--lines",
+        "--page-size",
+        "1000",
+        "--data",
+    ]);
     check(command.arg(data).stdout(File::create(&unfinished)?))?;
     hub.stop()?;
     std::fs::rename(&unfinished, export)?;

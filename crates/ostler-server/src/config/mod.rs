@@ -130,6 +130,10 @@ pub struct Limits {
     pub mqtt_packet_rate: Option<u32>,
     /// Bytes of output that may wait per MQTT connection.
     pub mqtt_output: usize,
+    /// Bytes of the columns that the store builds for queries.
+    pub query_columns: u64,
+    /// How long a job that has ended is kept.
+    pub job_retention: Duration,
     /// Failed sign-ins a source may make at once.
     pub sign_in_failure_burst: u32,
     /// Failures per second that a source earns anew.
@@ -351,6 +355,8 @@ impl<'a> Reader<'a> {
             write_timeout: self.duration("write-timeout", second, HOUR),
             mqtt_packet_rate: none_if_zero(self.number("mqtt-packet-rate", 0, 10_000_000)),
             mqtt_output: self.number("mqtt-output-limit", 1 << 16, 1 << 30),
+            query_columns: self.number("query-columns-limit", 0, 1 << 40),
+            job_retention: self.duration("job-retention", DAY, 3650 * DAY),
             sign_in_failure_burst: self.number("sign-in-failure-burst", 1, 1_000_000),
             sign_in_failure_rate: self.number("sign-in-failure-rate", 0, 1_000_000),
             clock_skew: self.duration("clock-skew", Duration::ZERO, HOUR),

@@ -72,6 +72,8 @@ pub const SETTINGS: &[Setting] = &[
     setting("write-timeout", "duration", "30s", "How long a client may leave what it is sent unread before it is closed."),
     setting("mqtt-packet-rate", "packets per second, 0 = unlimited", "20000", "Packets handled per MQTT connection; a client above it is read more slowly."),
     setting("mqtt-output-limit", "bytes", "1048576", "Output waiting per MQTT connection before the hub stops serving it."),
+    setting("query-columns-limit", "bytes, 0 = none", "134217728", "Memory for the columns that the hub builds of properties that queries ask for again and again."),
+    setting("job-retention", "duration, 1d to 3650d", "30d", "How long a job that has ended, and what became of it on each device, can be looked up."),
     setting(
         "sign-in-failure-burst",
         "failures",
