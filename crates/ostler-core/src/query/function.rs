@@ -16,6 +16,9 @@ use std::borrow::Cow;
 /// Bytes of a text that a function makes of others.
 pub const TEXT_BYTES: usize = 64 * 1024;
 
+/// Calls in one query of functions that make a text: each may cost a row as much as reading [`TEXT_BYTES`].
+pub const TEXT_CALLS: usize = 64;
+
 /// A function of the language.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs)] // the names are those of the language
@@ -123,6 +126,11 @@ impl Function {
     /// Whether the reference service has it in twin queries.
     pub fn is_extension(self) -> bool {
         !self.entry().service
+    }
+
+    /// Whether it makes a new text.
+    pub(super) fn makes_text(self) -> bool {
+        matches!(self, Function::Lower | Function::Upper | Function::Concat | Function::Substring)
     }
 
     pub(super) fn find(name: &str, dialect: Dialect) -> Found {

@@ -267,6 +267,7 @@ fn stranger(c: char, rest: &str, start: Position) -> ParseError {
         }
         ';' if rest.trim_end() == ";" => error.hint("leave the ';' at the end out"),
         '{' | '}' => error.hint("arrays are written ['a', 'b']"),
+        _ if c.is_whitespace() || c == '\u{feff}' => error.hint("put a plain space in its place"),
         '@' | '#' | ':' | '?' | '~' | '^' | '\\' => {
             error.hint("a name with other characters is written [[name]]")
         }

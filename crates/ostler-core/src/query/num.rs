@@ -65,9 +65,15 @@ impl Num {
     pub fn to_number(self) -> Number {
         match self.canonical() {
             Num::Int(value) => Number::from(value),
+            // Data may hold numbers beyond the doubles, such as 1e400: they count as infinite and stay beyond.
+            Num::Float(value) if value.is_infinite() => beyond(value < 0.0),
             float @ Num::Float(_) => Number::parse(&float.to_string()).unwrap_or_else(|| Number::from(0)),
         }
     }
+}
+
+fn beyond(negative: bool) -> Number {
+    Number::parse(if negative { "-1e999" } else { "1e999" }).unwrap_or_else(|| Number::from(0))
 }
 
 impl From<&Number> for Num {
@@ -156,7 +162,9 @@ impl fmt::Display for Num {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
     use std::collections::HashSet;
+    use std::hash::{BuildHasher, RandomState};
 
     #[test]
     fn integers_and_doubles_compare_exactly() {
@@ -182,6 +190,31 @@ mod tests {
         assert_eq!(Num::Float(71.5).to_number().text(), "71.5");
         assert_eq!(Num::Float(1e300).to_number().text(), "1e300");
         assert_eq!(Num::parse_decimal("1e999"), None);
+        assert_eq!(Num::from(&Number::parse("-1e400").unwrap()).to_number().text(), "-1e999");
         assert_eq!(Num::parse_decimal("-9223372036854775808"), Some(Num::Int(i64::MIN)));
+    }
+
+    fn num() -> impl Strategy<Value = Num> {
+        let edges = [i64::MIN, i64::MIN + 1, -1, 0, 1, 1 << 53, (1 << 53) + 1, i64::MAX - 1, i64::MAX];
+        let edge = proptest::sample::select(edges.to_vec());
+        prop_oneof![
+            any::<i64>().prop_map(Num::Int),
+            edge.clone().prop_map(Num::Int),
+            edge.prop_map(|value| Num::Float(Num::Int(value).as_f64())),
+            any::<f64>().prop_filter("a number", |value| !value.is_nan()).prop_map(Num::Float),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn order_is_total_and_agrees_with_hashes(a in num(), b in num(), c in num()) {
+            prop_assert_eq!(a.cmp(&b), b.cmp(&a).reverse());
+            if a <= b && b <= c {
+                prop_assert!(a <= c, "{} {} {}", a, b, c);
+            }
+            let state = RandomState::new();
+            prop_assert!(a != b || state.hash_one(a) == state.hash_one(b), "{} {}", a, b);
+            prop_assert_eq!(a.canonical(), a);
+        }
     }
 }

@@ -4,8 +4,10 @@ use super::random::{any_expr, any_query, known_column, record, small_expr, soup}
 use super::reference;
 use ostler_core::json::Value;
 use ostler_core::limits::QUERY_CHARS;
-use ostler_core::query::{Condition, Dialect, Query, Row, TwinRow};
+use ostler_core::query::{Condition, Dialect, Groups, Num, Presence, Query, Row, TwinRow};
+use ostler_core::record::Record;
 use proptest::prelude::*;
+use std::collections::BTreeMap;
 
 fn printed_reads_back(query: &Query) -> Result<(), TestCaseError> {
     let text = query.to_string();
@@ -98,4 +100,50 @@ fn check_leaves(tree: &ostler_core::query::Tree<'_>, row: &TwinRow<'_>) -> Resul
     };
     prop_assert_eq!(tested, leaf.holds(row), "{}", leaf.expr);
     Ok(())
+}
+
+/// How many rows have each value, counted by the document.
+fn counted(records: &[(Record, Presence)], path: &str) -> BTreeMap<Option<String>, i64> {
+    let mut counts = BTreeMap::new();
+    for (record, presence) in records {
+        let key = match reference::at(&reference::document(record, *presence), path) {
+            Some(Value::Number(number)) => Some(Num::from(&number).to_number().text().into_owned()),
+            other => other.map(|value| value.to_string()),
+        };
+        *counts.entry(key).or_insert(0) += 1;
+    }
+    counts
+}
+
+proptest! {
+    #[test]
+    fn groups_are_the_same_however_rows_are_divided(
+        records in prop::collection::vec(record(), 0..12),
+        column in known_column(),
+        of in known_column(),
+        parts in prop::collection::vec(0usize..3, 12),
+    ) {
+        let text = format!(
+            "SELECT {column} AS key, COUNT() AS n, SUM({of}), AVG({of}), MIN({of}), MAX({of}) FROM devices GROUP BY {column}"
+        );
+        let query = Query::parse(&text, Dialect::Strict).expect("valid");
+        let mut whole = Groups::new(&query);
+        let mut divided = vec![Groups::new(&query); 3];
+        for ((record, presence), part) in records.iter().zip(parts) {
+            let row = TwinRow { record, presence: *presence };
+            whole.add(&row).expect("few groups");
+            divided[part].add(&row).expect("few groups");
+        }
+        let mut merged = Groups::new(&query);
+        for part in divided.into_iter().rev() {
+            merged.merge(part).expect("few groups");
+        }
+        prop_assert_eq!(merged.rows(), whole.rows());
+        let found: BTreeMap<Option<String>, i64> = whole
+            .rows()
+            .iter()
+            .map(|row| (row.get("key").map(Value::to_string), row.get("n").and_then(Value::as_i64).expect("a count")))
+            .collect();
+        prop_assert_eq!(found, counted(&records, column.text()));
+    }
 }

@@ -4,7 +4,7 @@
 
 use super::super::error::{ParseError, Position};
 use super::super::expr::{Comparison, Expr, Literal, Operation};
-use super::super::function::{Found, Function};
+use super::super::function::{Found, Function, TEXT_CALLS};
 use super::super::lexer::{shortened, Token};
 use super::super::list::List;
 use super::super::num::Num;
@@ -324,6 +324,10 @@ impl Parser {
                 (least, most) => format!("{least} to {most} arguments"),
             };
             return Err(at.error(format!("{} takes {takes}, not {}", function.name(), arguments.len())));
+        }
+        self.text_calls += usize::from(function.makes_text());
+        if self.text_calls > TEXT_CALLS {
+            return Err(at.error(format!("more than {TEXT_CALLS} calls of functions that make texts")));
         }
         grown(Expr::Call { function, arguments }, height, at)
     }

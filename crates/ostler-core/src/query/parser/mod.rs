@@ -77,6 +77,7 @@ struct Parser {
     dialect: Dialect,
     collection: Collection,
     depth: usize,
+    text_calls: usize,
 }
 
 /// What reading a number of rows found.
@@ -85,7 +86,7 @@ type Count = u64;
 impl Parser {
     fn new(text: &str, start: Position, dialect: Dialect) -> Result<Parser, ParseError> {
         let tokens = lexer::tokens(text, start)?;
-        Ok(Parser { tokens, at: 0, dialect, collection: Collection::Devices, depth: 0 })
+        Ok(Parser { tokens, at: 0, dialect, collection: Collection::Devices, depth: 0, text_calls: 0 })
     }
 
     fn ahead(&self, steps: usize) -> &Token {

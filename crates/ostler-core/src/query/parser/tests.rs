@@ -80,3 +80,16 @@ fn conditions_and_strictness() {
     insta::assert_snapshot!(refused_condition("IS_DEFIND(tags.a)"), @"Line 1:29 there is no function IS_DEFIND; did you mean IS_DEFINED?");
     insta::assert_snapshot!(refused_condition("*, tags"), @"Line 1:30 found ',', expected an operator or the end of the condition");
 }
+
+#[test]
+fn bounds() {
+    let many = vec!["LOWER(a) = 'x'"; 65].join(" OR ");
+    insta::assert_snapshot!(refused(&format!("SELECT * FROM devices WHERE {many}")), @"Line 1:1181 more than 64 calls of functions that make texts");
+    for deep in ["NOT ", "1+", "(", "-(", "ABS("] {
+        let message = refused(&format!("SELECT * FROM devices WHERE {}1", deep.repeat(65)));
+        assert!(message.contains("nested deeper than 64 levels"), "{message}");
+    }
+    let long = vec!["deviceId = 'x'"; 300].join(" OR ");
+    assert!(Query::parse(&format!("SELECT * FROM devices WHERE {long}"), Dialect::Strict).is_ok());
+    assert!(refused("SELECT\u{a0}* FROM devices").contains("put a plain space in its place"));
+}
