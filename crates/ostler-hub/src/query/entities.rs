@@ -12,8 +12,12 @@ use ostler_core::twin::{Member, Node};
 use ostler_store::{After, Filter, Found, Order, StoreError};
 use std::sync::Arc;
 
-/// Rows fetched at once, where going on costs little.
+/// Rows fetched before it is known how large they are; a usual page is no larger.
 const CHUNK: usize = 200;
+/// Rows fetched at once when they are large.
+const LARGE_CHUNK: usize = 32;
+/// Estimated bytes of a row from which it is large.
+const LARGE: usize = 16 << 10;
 /// Rows left out at once.
 const SKIPPED_AT_ONCE: usize = 2000;
 /// Estimated bytes of text that a page of twins may have; its last rows may exceed it.
@@ -28,8 +32,11 @@ impl Hub {
         let mut more = wanted > 0 && search.skip(asked.skipped()).await?;
         let (mut records, mut bytes) = (Vec::new(), 0);
         while more && records.len() < wanted && bytes < PAGE_BYTES {
-            let found = search.next(search.chunk().min(wanted - records.len())).await?;
-            bytes += found.records.iter().map(estimate).sum::<usize>();
+            let rest = wanted - records.len();
+            let found = search.next(rest.min(chunk(records.len(), bytes))).await?;
+            if found.records.len() < rest {
+                bytes += found.records.iter().map(estimate).sum::<usize>();
+            }
             records.extend(found.records);
             more = found.more;
         }
@@ -68,15 +75,6 @@ impl<'a> Search<'a> {
             Last::Group(_) => None,
         });
         Search { hub, asked, filter: asked.filter(), after }
-    }
-
-    /// Rows to fetch at once. In another order than the ids' each fetch looks at everything again.
-    fn chunk(&self) -> usize {
-        if self.asked.query.order_by.is_empty() {
-            CHUNK
-        } else {
-            usize::MAX
-        }
     }
 
     async fn next(&mut self, limit: usize) -> Result<Found, StoreError> {
@@ -123,6 +121,16 @@ impl Asked<'_> {
 
 pub(super) fn presence(view: &View) -> Presence {
     Presence { connected: view.connected, activity: view.record.activity }
+}
+
+/// How many rows to fetch next. Each fetch may look at everything again, so there are few, unless rows are so large that
+/// a page of them would be too much.
+fn chunk(fetched: usize, bytes: usize) -> usize {
+    match fetched {
+        0 => CHUNK,
+        _ if bytes / fetched < LARGE => usize::MAX,
+        _ => LARGE_CHUNK,
+    }
 }
 
 /// About how long a twin's text is.

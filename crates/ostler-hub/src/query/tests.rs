@@ -131,6 +131,45 @@ async fn many_rows_in_pages_orders_and_groups() {
     }
 }
 
+/// A page of such twins would be hundreds of megabytes.
+#[tokio::test]
+async fn a_page_of_very_large_twins_ends_early() {
+    let hub = hub().await;
+    let (model, _) = load().devices.swap_remove(0);
+    let members: Vec<String> = (0..1500).map(|n| format!("\"{n}\":{n}")).collect();
+    let large = ostler_core::json::Object::parse(format!("{{{}}}", members.join(",")).as_bytes()).unwrap();
+    let mut changes = Vec::new();
+    for n in 0..300 {
+        let mut record = model.clone();
+        record.id = ostler_core::id::EntityId::parse(&format!("d{n:03}")).unwrap();
+        if n >= 100 {
+            record.twin = record.twin.report(&large, Timestamp::UNIX_EPOCH).unwrap();
+        }
+        changes.push(ostler_store::Change::Put {
+            record: Box::new(record),
+            expect: ostler_store::Expect::Absent,
+        });
+    }
+    assert!(hub.store().commit(changes).await.iter().all(Result::is_ok));
+    for text in ["SELECT * FROM devices", "SELECT * FROM devices ORDER BY version"] {
+        let (mut ids, mut lengths, mut token) = (Vec::new(), Vec::new(), None::<String>);
+        loop {
+            let page = page(&hub, text, 1000, token.as_deref()).await.unwrap();
+            let Rows::Twins(views) = page.rows else { panic!("twins") };
+            lengths.push(views.len());
+            ids.extend(views.into_iter().map(|view| view.record.id.to_string()));
+            token = page.next;
+            if token.is_none() {
+                break;
+            }
+        }
+        assert!(lengths.len() > 1 && lengths.iter().all(|rows| *rows < 300), "{lengths:?}");
+        ids.sort();
+        ids.dedup();
+        assert_eq!(ids.len(), 300, "{lengths:?}");
+    }
+}
+
 #[tokio::test]
 async fn columns_of_a_device_job() {
     let hub = hub().await;
