@@ -39,10 +39,12 @@ impl Hub {
             set("rows", count(explanation.rows));
             hints.extend(self.hints(asked).await?);
         }
+        hints.truncate(MOST_HINTS);
         set("hints", list(hints));
         Ok(QueryPage { rows: Rows::Raw(vec![row]), next: None })
     }
 
+    /// What can be said only after a look at some rows, or about the words that a column may have.
     async fn hints(&self, asked: &Asked<'_>) -> Result<Vec<String>, Error> {
         let filter = Filter { modules: asked.query.from == Collection::Modules, condition: None };
         let found = self.store.find(Arc::new(filter), asked.live.clone(), Order::ById, None, SAMPLE).await?;
@@ -52,7 +54,6 @@ impl Hub {
         if let Some(condition) = &asked.query.condition {
             condition.visit(&mut |expr| hints.extend(about_comparison(expr)));
         }
-        hints.truncate(MOST_HINTS);
         Ok(hints)
     }
 }

@@ -131,6 +131,20 @@ async fn many_rows_in_pages_orders_and_groups() {
     }
 }
 
+#[test]
+fn the_documentation_has_every_function_and_its_examples_are_queries() {
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/query.md")).unwrap();
+    for function in ostler_core::query::Function::all() {
+        assert!(page.contains(function.name()), "{}", function.name());
+    }
+    let examples: Vec<&str> =
+        page.split("```sql\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    assert!(examples.len() >= 3);
+    for example in examples {
+        Query::parse(example, Dialect::Extended).unwrap();
+    }
+}
+
 /// A page of such twins would be hundreds of megabytes.
 #[tokio::test]
 async fn a_page_of_very_large_twins_ends_early() {
