@@ -295,6 +295,8 @@ impl Hub {
             for id in after.modules.iter().chain([id]) {
                 self.tell(id, Tell::End(reason));
             }
+            // A job that waits for a deleted device looks again and learns of it.
+            self.jobs.arrived(id);
         }
         if let Some(change) = after.desired {
             self.tell(id, Tell::DesiredChanged(Arc::new(change)));

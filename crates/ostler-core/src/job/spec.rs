@@ -7,7 +7,7 @@ use crate::limits::{
 };
 use crate::method::MethodCall;
 use crate::time::Timestamp;
-use crate::twin::TwinPatch;
+use crate::twin::{Twin, TwinError, TwinPatch};
 
 /// Why a job is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -47,6 +47,9 @@ pub enum JobError {
     /// A twin job that changes nothing.
     #[error("the twin update has neither tags nor desired properties")]
     EmptyPatch,
+    /// A change that no twin can take.
+    #[error("the twin update breaks a rule of twins: {0}")]
+    Patch(#[from] TwinError),
 }
 
 /// The step that a job takes on each device.
@@ -130,8 +133,12 @@ impl JobSpec {
         if self.max_execution_secs == 0 {
             self.max_execution_secs = JOB_EXECUTION_SECS_DEFAULT;
         }
-        if matches!(&self.work, Work::Twin(patch) if patch.is_empty()) {
-            return Err(JobError::EmptyPatch);
+        if let Work::Twin(patch) = &self.work {
+            if patch.is_empty() {
+                return Err(JobError::EmptyPatch);
+            }
+            // What an empty twin cannot take would fail on every device.
+            Twin::default().patch(patch, Timestamp::NEVER)?;
         }
         self.rollout.check()?;
         Ok(self)
@@ -149,3 +156,29 @@ pub(super) fn in_range(name: &'static str, value: u64, least: u64, most: u64) ->
 
 pub(super) const PAUSE: u64 = JOB_PAUSE_SECS as u64;
 pub(super) const ATTEMPTS: u64 = JOB_ATTEMPTS as u64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::json::Object;
+    use crate::twin::SectionPatch;
+
+    #[test]
+    fn a_change_that_no_twin_can_take_is_refused() {
+        let check = |tags: &str| {
+            let tags = SectionPatch::Merge(Object::parse(tags.as_bytes()).unwrap());
+            let spec = JobSpec {
+                id: JobId::new("j").unwrap(),
+                work: Work::Twin(TwinPatch { tags: Some(tags), desired: None }),
+                condition: "*".into(),
+                start: None,
+                max_execution_secs: 0,
+                rollout: Rollout::default(),
+            };
+            spec.checked().map(|spec| spec.max_execution_secs)
+        };
+        assert_eq!(check(r#"{"a":null}"#), Ok(JOB_EXECUTION_SECS_DEFAULT));
+        assert!(matches!(check(r#"{"a.b":1}"#), Err(JobError::Patch(_))));
+        assert!(matches!(check(&format!(r#"{{"a":"{}"}}"#, "x".repeat(5000))), Err(JobError::Patch(_))));
+    }
+}

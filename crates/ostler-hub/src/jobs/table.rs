@@ -362,7 +362,7 @@ impl Jobs {
 }
 
 impl Jobs {
-    /// A device takes method calls now.
+    /// A device takes method calls now, or is gone: jobs that wait for it look again.
     pub(crate) fn arrived(&self, id: &EntityId) {
         self.shared.waiting.arrived(id);
     }
