@@ -226,6 +226,7 @@ impl Hub {
             before.end(EndReason::TakenOver);
         }
         self.note_arrival(&state);
+        self.configurations.connection_changed(id);
         state
     }
 

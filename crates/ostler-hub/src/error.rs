@@ -3,10 +3,12 @@
 //! Invariant: the text of an error may be shown to the caller; what only the operator may know is logged.
 
 use ostler_core::auth::AuthFailure;
+use ostler_core::configuration::ConfigurationError;
 use ostler_core::id::EntityId;
 use ostler_core::identity::IdentityError;
 use ostler_core::job::{JobError, Refused};
 use ostler_core::json;
+use ostler_core::limits::CONFIGURATIONS;
 use ostler_core::method::MethodError;
 use ostler_core::query::ParseError;
 use ostler_core::twin::TwinError;
@@ -100,6 +102,18 @@ pub enum Error {
     /// The job's state does not allow it.
     #[error(transparent)]
     JobState(#[from] Refused),
+    /// No such configuration.
+    #[error("there is no configuration {0:?}")]
+    ConfigurationNotFound(String),
+    /// A configuration of that name is there already.
+    #[error("a configuration with ID {0:?} exists already; to update it, send its etag or * in If-Match")]
+    ConfigurationExists(String),
+    /// The hub holds as many configurations as it may.
+    #[error("the hub holds {CONFIGURATIONS} configurations, which is as many as it may; delete one first")]
+    TooManyConfigurations,
+    /// A rule of configurations is broken.
+    #[error(transparent)]
+    Configuration(#[from] ConfigurationError),
     /// The record changed again and again while the change was being decided.
     #[error("the record is being changed by too many at once; try again")]
     Contended,

@@ -5,6 +5,7 @@
 
 use crate::access::Access;
 use crate::bus::{Bus, LocalBus};
+use crate::configurations::Configurations;
 use crate::error::Error;
 use crate::events::{about, EventKind, Events};
 use crate::jobs::{Jobs, Shared};
@@ -125,6 +126,7 @@ pub struct Hub {
     pub(crate) bus: Arc<LocalBus>,
     pub(crate) policies: Policies,
     pub(crate) tokens: Tokens,
+    pub(crate) configurations: Configurations,
     pub(crate) access: Access,
     pub(crate) options: Options,
     pub(crate) epochs: AtomicU64,
@@ -152,6 +154,7 @@ impl Hub {
         let random = SystemRandom::new();
         let policies = Policies::load(store.as_ref(), &random).await?;
         let tokens = Tokens::load(store.as_ref(), &random).await?;
+        let configurations = Configurations::load(store.as_ref()).await?;
         let (bus, events, stats) = (Arc::<LocalBus>::default(), Arc::default(), Arc::default());
         let hub = Arc::new_cyclic(|hub| Hub {
             jobs: Jobs::new(Shared::new(hub.clone(), &store, &bus, &events, &stats, &options)),
@@ -159,6 +162,7 @@ impl Hub {
             bus,
             policies,
             tokens,
+            configurations,
             access: Access::new(options.sign_in_failures),
             options,
             epochs: AtomicU64::new(1),
@@ -170,6 +174,7 @@ impl Hub {
             random,
         });
         hub.jobs.begin().await?;
+        Configurations::start(&hub);
         Ok(hub)
     }
 
@@ -277,11 +282,20 @@ impl Hub {
     }
 
     pub(crate) async fn commit_one(&self, change: Change) -> Result<(), CommitError> {
+        let touched = self.configurations.touched(&change);
         let outcome = self.store.commit(vec![change]).await.pop();
-        outcome.map_or_else(
-            || Err(CommitError::Store(ostler_store::StoreError::Closed)),
-            |outcome| outcome.map(drop),
-        )
+        let outcome = outcome.unwrap_or(Err(CommitError::Store(ostler_store::StoreError::Closed)));
+        outcome.map(|_| self.configurations.look_at(touched))
+    }
+
+    /// As [`Hub::commit_one`], for changes that share a durable commit and stand or fall alone.
+    pub(crate) async fn commit_all(&self, changes: Vec<Change>) -> Vec<Result<u64, CommitError>> {
+        let touched: Vec<_> = changes.iter().map(|change| self.configurations.touched(change)).collect();
+        let outcomes = self.store.commit(changes).await;
+        for (touched, outcome) in touched.into_iter().zip(&outcomes) {
+            self.configurations.look_at(touched.filter(|_| outcome.is_ok()));
+        }
+        outcomes
     }
 
     /// Holds back other changes of these twins' desired properties until this one was told.
@@ -315,6 +329,7 @@ impl Hub {
             let last_activity = state.activity().last_activity;
             self.store.touch(state.id(), Activity { connection_updated: now, last_activity });
             self.ends.lock().note(state.id().clone(), Ended { at: now, reason });
+            self.configurations.connection_changed(state.id());
         }
         self.events.emit(|| about(state.id(), now, EventKind::Disconnected { reason }));
     }

@@ -12,6 +12,7 @@
 
 pub mod access;
 pub mod bus;
+pub mod configurations;
 pub mod diagnosis;
 mod error;
 pub mod events;

@@ -163,7 +163,7 @@ impl Hub {
     ) {
         let (changes, afters): (Vec<Change>, Vec<(usize, After)>) =
             plans.into_iter().map(|(i, plan)| (plan.change, (i, plan.after))).unzip();
-        let results = self.store.commit(changes).await;
+        let results = self.commit_all(changes).await;
         for ((i, after), result) in afters.into_iter().zip(results) {
             let id = &operations[i].id;
             match result {
@@ -319,7 +319,7 @@ impl Hub {
             let record = Record::new(EntityId::of_module(&id.device_id(), &module), identity);
             changes.push(Change::Put { record: Box::new(record), expect: Expect::Absent });
         }
-        for outcome in self.store.commit(changes).await {
+        for outcome in self.commit_all(changes).await {
             match outcome {
                 Ok(_) | Err(CommitError::Exists) => {}
                 Err(error) => return Err(Error::commit(id, error)),

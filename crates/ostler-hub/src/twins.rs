@@ -82,17 +82,18 @@ impl Hub {
         self.stats().service_changes.add(1);
         if let Some(change) = told {
             let change = Arc::new(change);
-            self.events().emit(|| {
-                let (patch, version) = (change.patch.clone(), change.version);
-                about(
-                    id,
-                    self.now(),
-                    EventKind::TwinChanged { section: SectionKind::Desired, version, patch },
-                )
-            });
+            self.emit_desired(id, &change);
             self.tell(id, Tell::DesiredChanged(change));
         }
         Ok(self.view(record))
+    }
+
+    /// Puts a change of desired properties on the live stream.
+    pub(crate) fn emit_desired(&self, id: &EntityId, change: &DesiredChange) {
+        self.events().emit(|| {
+            let (patch, version) = (change.patch.clone(), change.version);
+            about(id, self.now(), EventKind::TwinChanged { section: SectionKind::Desired, version, patch })
+        });
     }
 
     fn tell_section(&self, id: &EntityId, section: SectionKind, twin: &Twin, change: &SectionPatch) {

@@ -12,6 +12,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use ostler_core::auth::AuthFailure;
+use ostler_core::configuration::ConfigurationError;
 use ostler_core::method::MethodError;
 use ostler_core::query::ParseError;
 use ostler_hub::Error;
@@ -56,9 +57,23 @@ pub(crate) fn public(error: &Error) -> (ErrorCode, Cow<'static, str>) {
         Error::TooManyJobs(_) => ErrorCode::ThrottlingMaxActiveJobCountExceeded,
         Error::Job(_) => ErrorCode::ArgumentInvalid,
         Error::JobState(_) => ErrorCode::InvalidOperation,
+        Error::ConfigurationNotFound(_) => ErrorCode::ConfigurationNotFound,
+        Error::ConfigurationExists(_) => ErrorCode::ConfigurationAlreadyExists,
+        Error::TooManyConfigurations => ErrorCode::ConfigurationCountLimitExceeded,
+        Error::Configuration(error) => configuration(error),
         Error::Contended => ErrorCode::ServerBusy,
     };
     (code, error.to_string().into())
+}
+
+fn configuration(error: &ConfigurationError) -> ErrorCode {
+    match error {
+        ConfigurationError::Id(_) | ConfigurationError::Argument(_) => ErrorCode::ArgumentInvalid,
+        ConfigurationError::Content(_) => ErrorCode::InvalidConfigurationContent,
+        ConfigurationError::ContentChanged => ErrorCode::CannotModifyImmutableConfigurationContent,
+        ConfigurationError::Condition(_) => ErrorCode::InvalidConfigurationTargetCondition,
+        ConfigurationError::Metric { .. } => ErrorCode::InvalidConfigurationCustomMetricsQuery,
+    }
 }
 
 /// What a caller learns of a refused sign-in. A cause that only a holder of a valid key can meet,

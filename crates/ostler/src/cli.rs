@@ -5,8 +5,8 @@
 use clap::{Parser, Subcommand};
 
 use crate::command::{
-    backup, ca, completions, demo, device, doctor, method, module, monitor, policy, query, serve, simulate,
-    status, twin,
+    backup, ca, completions, config, demo, device, doctor, method, module, monitor, policy, query, serve,
+    simulate, status, twin,
 };
 use crate::exit::{Failure, Result, EXIT_CODES};
 use crate::output::{ColorChoice, Format, Out};
@@ -54,6 +54,9 @@ pub enum Command {
     Query(query::Args),
     /// Call methods of devices
     Method(method::Args),
+    /// Automatic configurations: settings that every twin gets that meets a condition
+    #[command(visible_alias = "configs")]
+    Config(config::Args),
     /// Manage shared access policies and their keys
     #[command(visible_alias = "policies")]
     Policy(policy::Args),
@@ -88,6 +91,7 @@ impl Command {
             Self::Twin(args) => block_on(twin::run(args, out)),
             Self::Query(args) => block_on(query::run(args, out)),
             Self::Method(args) => block_on(method::run(args, out)),
+            Self::Config(args) => block_on(config::run(args, out)),
             Self::Policy(args) => block_on(policy::run(args, out)),
             Self::Ca(args) => block_on(ca::run(args, out)),
             Self::Monitor(args) => block_on(monitor::run(args, out)),

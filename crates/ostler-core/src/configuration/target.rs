@@ -132,6 +132,11 @@ impl Target {
         }
     }
 
+    /// The condition, for edge devices only.
+    pub fn edge_condition(&self) -> String {
+        self.where_clause(Some(EDGE_DEVICE)).trim_start_matches(" WHERE ").to_owned()
+    }
+
     fn where_clause(&self, also: Option<&str>) -> String {
         let own = match &self.condition {
             None => Some("false"),

@@ -154,7 +154,7 @@ async fn commit_all(
         changes.push(change);
         rest.push((device, told, version, error));
     }
-    let results = hub.store.commit(changes).await;
+    let results = hub.commit_all(changes).await;
     let (mut left, mut trouble) = (Vec::new(), None);
     for ((device, told, version, error), result) in rest.into_iter().zip(results) {
         match result {

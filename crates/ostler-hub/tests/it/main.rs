@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)] // A panic is the way a test fails.
 
 mod access;
+mod configurations;
 mod jobs;
 mod methods;
 mod model;

@@ -11,6 +11,7 @@
 mod answer;
 mod authorise;
 mod body;
+mod configurations;
 mod connection;
 mod error;
 mod events;

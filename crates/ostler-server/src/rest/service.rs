@@ -10,7 +10,7 @@ use super::authorise::Grants;
 use super::body::{self, BodyError};
 use super::connection::Pulse;
 use super::websocket::{Handshake, Refusal};
-use super::{extension, jobs, pages, query, registry, twins};
+use super::{configurations, extension, jobs, pages, query, registry, twins};
 use crate::app::App;
 use crate::config::Compat;
 use crate::peer::Peer;
@@ -36,6 +36,8 @@ const SMALL_BODY: usize = 64 * 1024;
 const METHOD_BODY: usize = ostler_core::limits::METHOD_PAYLOAD_BYTES + 32 * 1024;
 /// A complete twin as clients send it back: three sections with metadata, which outweighs the values.
 const TWIN_BODY: usize = 1 << 20;
+/// A configuration: content for all the modules of an edge device, and queries.
+const CONFIGURATION_BODY: usize = 1 << 20;
 /// A hundred entries with twins.
 const BULK_BODY: usize = 8 << 20;
 
@@ -277,6 +279,9 @@ fn body_limit(call: &Call) -> Option<usize> {
         | Call::PutAuthority(_)
         | Call::Backup
         | Call::QueryTwins => Some(SMALL_BODY),
+        Call::PutConfiguration(_) | Call::ApplyConfigurationContent(_) | Call::TestConfigurationQueries => {
+            Some(CONFIGURATION_BODY)
+        }
         _ => None,
     }
 }
@@ -301,6 +306,12 @@ async fn dispatch(context: &Context<'_>, call: Call, body: &[u8]) -> Result<Answ
         Call::GetJob(id, audience) => jobs::get(context, &id, audience).await,
         Call::PutJob(id, audience) => jobs::put(context, &id, body, audience).await,
         Call::CancelJob(id, audience) => jobs::cancel(context, &id, audience).await,
+        Call::ApplyConfigurationContent(id) => configurations::apply_content(context, &id, body).await,
+        Call::TestConfigurationQueries => configurations::test_queries(context, body),
+        Call::ListConfigurations => configurations::list(context).await,
+        Call::GetConfiguration(id) => configurations::get(context, &id).await,
+        Call::PutConfiguration(id) => configurations::put(context, &id, body).await,
+        Call::DeleteConfiguration(id) => configurations::delete(context, &id).await,
         Call::NotSupported(feature) => Err(not_supported(feature)),
         Call::Events => extension::events(context),
         Call::Diagnosis(id) => extension::diagnosis(context, &id).await,

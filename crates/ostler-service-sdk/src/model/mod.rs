@@ -7,6 +7,7 @@
 //! `preserve_order`).
 
 mod bulk;
+mod configuration;
 mod extension;
 mod identity;
 mod job;
@@ -15,6 +16,9 @@ mod query;
 mod twin;
 
 pub use bulk::{BulkEntry, BulkError, BulkResult, BulkWarning, ImportMode, TwinSections};
+pub use configuration::{
+    Configuration, ConfigurationContent, ConfigurationMetrics, ConfigurationQueries, ConfigurationQueryErrors,
+};
 pub use extension::{
     BackupReport, CertificateAuthority, Diagnosis, Event, EventFilter, EventKind, Finding, HubStatus,
     KeySlot, Policy, Right, Severity,

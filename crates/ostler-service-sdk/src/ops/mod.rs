@@ -12,6 +12,7 @@ use serde::Serialize;
 use crate::error::Error;
 
 mod bulk;
+mod configuration;
 mod events;
 mod extension;
 mod job;

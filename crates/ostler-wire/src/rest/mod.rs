@@ -4,6 +4,7 @@
 //! Must not know hyper, sockets or the hub: it spells and parses, it never serves.
 
 pub mod bulk;
+pub mod configuration;
 pub mod error;
 pub mod etag;
 pub mod extension;

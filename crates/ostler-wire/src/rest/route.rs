@@ -168,6 +168,18 @@ pub enum Call {
     PutJob(String, Audience),
     /// Call a job off.
     CancelJob(String, Audience),
+    /// Put a configuration's content into the modules of an edge device.
+    ApplyConfigurationContent(DeviceId),
+    /// Say what is wrong with the queries of a configuration.
+    TestConfigurationQueries,
+    /// All automatic configurations.
+    ListConfigurations,
+    /// One configuration, with its metrics counted.
+    GetConfiguration(String),
+    /// Create or update a configuration.
+    PutConfiguration(String),
+    /// Delete a configuration and what it set.
+    DeleteConfiguration(String),
     /// A route of the real service that Ostler does not have yet; the text names the feature.
     NotSupported(&'static str),
 
@@ -325,7 +337,6 @@ use Build::{Device, Entity, Missing, Name, Plain};
 use Method::{Delete, Get, Patch, Post, Put};
 use Surface::{Azure, Extension, Operations};
 
-const CONFIGURATIONS: &str = "automatic device configurations";
 const IMPORT_EXPORT: &str = "import and export jobs";
 const DIGITAL_TWINS: &str = "digital twins";
 const FEEDBACK: &str = "feedback on cloud-to-device messages";
@@ -358,7 +369,7 @@ pub static ENDPOINTS: &[Endpoint] = &[
     row("deleteModule",       Delete, path!("devices" (id) "modules" (mid)), RegistryWrite, Azure, Entity(Call::DeleteIdentity)),
     row("purgeDevice",        Delete, path!("devices" (id) "commands"), RegistryWriteOrServiceConnect, Azure, Entity(Call::PurgeCommands)),
     row("purgeModule",        Delete, path!("devices" (id) "modules" (mid) "commands"), RegistryWriteOrServiceConnect, Azure, Entity(Call::PurgeCommands)),
-    row("applyConfiguration", Post,   path!("devices" (id) "applyConfigurationContent"), RegistryWriteOrServiceConnect, Azure, Missing(CONFIGURATIONS)),
+    row("applyConfiguration", Post,   path!("devices" (id) "applyConfigurationContent"), RegistryWriteOrServiceConnect, Azure, Device(Call::ApplyConfigurationContent)),
 
     // Statistics (service §7).
     row("deviceStatistics",   Get,    path!("statistics" "devices"), RegistryReadOrServiceConnect, Azure, Plain(|| Call::DeviceStatistics)),
@@ -377,11 +388,11 @@ pub static ENDPOINTS: &[Endpoint] = &[
     row("importRegistry",     Post,   path!("$admin" "importRegistry"), RegistryWrite, Azure, Missing(IMPORT_EXPORT)),
 
     // Configurations (service §11).
-    row("testQueries",        Post,   path!("configurations" "testQueries"), RegistryWriteOrServiceConnect, Azure, Missing(CONFIGURATIONS)),
-    row("listConfigurations", Get,    path!("configurations"), RegistryReadOrServiceConnect, Azure, Missing(CONFIGURATIONS)),
-    row("getConfiguration",   Get,    path!("configurations" (id)), RegistryReadOrServiceConnect, Azure, Missing(CONFIGURATIONS)),
-    row("putConfiguration",   Put,    path!("configurations" (id)), RegistryWriteOrServiceConnect, Azure, Missing(CONFIGURATIONS)),
-    row("deleteConfiguration", Delete, path!("configurations" (id)), RegistryWriteOrServiceConnect, Azure, Missing(CONFIGURATIONS)),
+    row("testQueries",        Post,   path!("configurations" "testQueries"), RegistryWriteOrServiceConnect, Azure, Plain(|| Call::TestConfigurationQueries)),
+    row("listConfigurations", Get,    path!("configurations"), RegistryReadOrServiceConnect, Azure, Plain(|| Call::ListConfigurations)),
+    row("getConfiguration",   Get,    path!("configurations" (id)), RegistryReadOrServiceConnect, Azure, Name(Call::GetConfiguration)),
+    row("putConfiguration",   Put,    path!("configurations" (id)), RegistryWriteOrServiceConnect, Azure, Name(Call::PutConfiguration)),
+    row("deleteConfiguration", Delete, path!("configurations" (id)), RegistryWriteOrServiceConnect, Azure, Name(Call::DeleteConfiguration)),
 
     // Digital twins (service §13).
     row("getDigitalTwin",     Get,    path!("digitaltwins" (id)), ServiceConnect, Azure, Missing(DIGITAL_TWINS)),
@@ -718,14 +729,8 @@ mod tests {
         check("GET /ostler/v1/jobs/dryRun", r#"getJobDetails GetJob("dryRun", Ostler)"#);
         check("POST /ostler/v1/jobs/dryRun/cancel", r#"cancelRolloutJob CancelJob("dryRun", Ostler)"#);
         check("GET /jobs/create", r#"getExport NotSupported("import and export jobs")"#);
-        check(
-            "GET /configurations/testQueries",
-            r#"getConfiguration NotSupported("automatic device configurations")"#,
-        );
-        check(
-            "POST /configurations/testQueries",
-            r#"testQueries NotSupported("automatic device configurations")"#,
-        );
+        check("GET /configurations/testQueries", r#"getConfiguration GetConfiguration("testQueries")"#);
+        check("POST /configurations/testQueries", "testQueries TestConfigurationQueries");
     }
 
     #[test]

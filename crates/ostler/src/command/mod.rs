@@ -3,6 +3,7 @@
 pub mod backup;
 pub mod ca;
 pub mod completions;
+pub mod config;
 pub mod demo;
 pub mod device;
 pub mod doctor;

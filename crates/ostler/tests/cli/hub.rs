@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use serde_json::{json, Value};
 
-use crate::support::{ostler, Hub, Ran};
+use crate::support::{ostler, wait_for, Hub, Ran};
 
 #[test]
 fn devices_live_their_life() {
@@ -363,4 +363,62 @@ fn a_demo_that_stays_is_a_hub_with_a_device() {
     std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap();
     assert_eq!(demo.wait().unwrap().code(), Some(0));
     assert!(!std::path::Path::new(&folder).exists());
+}
+
+#[test]
+fn configurations_live_their_life() {
+    let hub = Hub::start();
+    hub.run(&["device", "create", "a", "--tag", "site=A"]).ok();
+    let condition = "tags.site = 'A'";
+    let create =
+        ["config", "create", "cool", "-c", condition, "--set", "fan.speed=2.0", "-p", "3", "-o", "json"];
+    let made = hub.run(&create).ok().json();
+    assert_eq!(made["content"]["deviceContent"]["properties.desired.fan.speed"].to_string(), "2.0");
+    hub.run(&create).fails(4);
+    let twin = || hub.run(&["twin", "show", "a", "-o", "json"]).ok().json();
+    wait_for(|| twin()["configurations"]["cool"]["status"] == "Applied");
+    assert_eq!(twin()["properties"]["desired"]["fan"]["speed"].to_string(), "2.0");
+    let list = hub.run(&["config", "list"]).ok().stdout;
+    assert!(list.contains("TARGETED") && list.contains(condition), "{list}");
+    assert_eq!(hub.run(&["config", "list", "-q"]).ok().stdout, "cool\n");
+
+    let metrics = hub.run(&["config", "metrics", "cool", "-o", "json"]).ok().json();
+    assert_eq!(metrics["systemMetrics"]["results"], json!({ "targetedCount": 1, "appliedCount": 1 }));
+    let text = hub.run(&["config", "metrics", "cool", "--queries"]).ok().stdout;
+    assert!(text.contains("configurations.[[cool]].status"), "{text}");
+
+    hub.run(&["config", "update", "cool", "--condition", "", "--etag", "bm8="]).fails(4);
+    let metric = "all=SELECT * FROM devices";
+    let update = ["config", "update", "cool", "-c", "", "--metric", metric, "--label", "k=v", "-o", "json"];
+    let updated = hub.run(&update).ok().json();
+    assert_eq!((&updated["priority"], &updated["labels"]["k"]), (&json!(3), &json!("v")));
+    wait_for(|| twin()["properties"]["desired"]["fan"].is_null());
+    hub.run(&["config", "update", "cool", "--condition", "tags. ="]).fails(1);
+
+    hub.run(&["config", "show", "cool"]).ok();
+    hub.run(&["config", "delete", "cool"]).ok();
+    hub.run(&["config", "show", "cool"]).fails(3);
+    let test = hub.run(&["config", "test", "-c", "tags.a =", "--metric", "m=SELECT"]).fails(1);
+    assert!(
+        test.stdout.contains("condition: Line 1:") && test.stdout.contains("m: Line 1:"),
+        "{}",
+        test.stdout
+    );
+    hub.run(&["config", "test", "-c", "from devices.modules where tags.a = 1"]).ok();
+}
+
+#[test]
+fn content_is_applied_to_an_edge_device() {
+    let hub = Hub::start();
+    hub.run(&["device", "create", "leaf"]).ok();
+    let entry = r#"{"id":"edge","capabilities":{"iotEdge":true}}"#;
+    std::fs::write(hub.folder().join("edge.ndjson"), entry).unwrap();
+    hub.run(&["device", "import", "edge.ndjson"]).ok();
+    let content = r#"{"modulesContent":{"$edgeAgent":{"properties.desired.x":1}}}"#;
+    std::fs::write(hub.folder().join("content.json"), content).unwrap();
+    hub.run(&["config", "apply", "edge", "--content", "content.json"]).ok();
+    let twin = hub.run(&["twin", "show", "edge/$edgeAgent", "-o", "json"]).ok().json();
+    assert_eq!(twin["properties"]["desired"]["x"], 1);
+    hub.run(&["config", "apply", "leaf", "--content", "content.json"]).fails(1);
+    hub.run(&["config", "apply", "nobody", "--content", "content.json"]).fails(3);
 }

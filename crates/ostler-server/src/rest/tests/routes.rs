@@ -32,7 +32,14 @@ const ANY: &[(&str, &str)] = &[("If-Match", "\"*\"")];
 const STALE: &[(&str, &str)] = &[("If-Match", "\"MQ==\"")];
 const PYTHON: &[(&str, &str)] =
     &[("User-Agent", "python/3.11.2 (Linux) msrest/0.7.1 iothubgatewayserviceapis/2021-04-12")];
+/// As one client sends it for configurations, and for nothing else (service §4).
+const RAW_ANY: &[(&str, &str)] = &[("If-Match", "*")];
+const RAW_STALE: &[(&str, &str)] = &[("If-Match", "MA==")];
 const OVERRIDE: &[(&str, &str)] = &[("X-HTTP-Method-Override", "PATCH")];
+
+const CONFIGURATION: &str = r#"{"id":"cfg-1","schemaVersion":"1.0","labels":{"k":"v"},"content":{"deviceContent":{"properties.desired.cooling":{"fan":2.0}}},"targetCondition":"deviceId = 'nobody'","priority":10,"metrics":{"queries":{"m1":"select deviceId from devices where deviceId = 'nobody'"}}}"#;
+const CONFIGURATION_2: &str = r#"{"content":{"deviceContent":{"properties.desired.a":1}}}"#;
+const CONFIGURATION_CONTENT: &str = r#"{"deviceContent":{"properties.desired.a":1}}"#;
 
 /// A tour of the hub; each request meets what the ones before it made.
 const TOUR: &[Case] = &[
@@ -168,6 +175,58 @@ const TOUR: &[Case] = &[
     case("retryJob", "POST /ostler/v1/jobs/j3/retry", "{}"),
     case("pauseJob", "POST /ostler/v1/jobs/j3/pause", ""),
     case("pauseJob", "POST /ostler/v1/jobs/none/pause", ""),
+    // Configurations.
+    case("putConfiguration", "PUT /configurations/cfg-1", CONFIGURATION),
+    case("putConfiguration", "PUT /configurations/cfg-1", CONFIGURATION),
+    with("putConfiguration", "PUT /configurations/cfg-1", RAW_STALE, CONFIGURATION),
+    with(
+        "putConfiguration",
+        "PUT /configurations/cfg-1",
+        RAW_ANY,
+        r#"{"id":"cfg-1","priority":11,"metrics":{}}"#,
+    ),
+    with("putConfiguration", "PUT /configurations/cfg-1", ANY, r#"{"content":{"deviceContent":{}}}"#),
+    with("putConfiguration", "PUT /configurations/cfg-2", ANY, CONFIGURATION_2),
+    case("putConfiguration", "PUT /configurations/Cfg", CONFIGURATION_2),
+    case("putConfiguration", "PUT /configurations/cfg-2", r#"{"content":{}}"#),
+    case("putConfiguration", "PUT /configurations/cfg-2", r#"{"id":"cfg-3"}"#),
+    case(
+        "putConfiguration",
+        "PUT /configurations/cfg-2",
+        r#"{"content":{"deviceContent":{"properties.desired.a":1}},"targetCondition":"tags.a ="}"#,
+    ),
+    case(
+        "putConfiguration",
+        "PUT /configurations/cfg-2",
+        r#"{"content":{"deviceContent":{"properties.desired.a":1}},"metrics":{"queries":{"m":"select"}}}"#,
+    ),
+    case("getConfiguration", "GET /configurations/cfg-1", ""),
+    case("getConfiguration", "GET /configurations/cfg-9", ""),
+    case("getConfiguration", "GET /configurations/Cfg", ""),
+    case("listConfigurations", "GET /configurations/?top=500", ""),
+    case("listConfigurations", "GET /configurations?top=0", ""),
+    case(
+        "testQueries",
+        "POST /configurations/testQueries",
+        r#"{"targetCondition":"tags.a = 1","customMetricQueries":{"good":"select * from devices","bad":"select"}}"#,
+    ),
+    case("putDevice", "PUT /devices/edge-1", r#"{"deviceId":"edge-1","capabilities":{"iotEdge":true}}"#),
+    case(
+        "applyConfiguration",
+        "POST /devices/edge-1/applyConfigurationContent",
+        r#"{"modulesContent":{"$edgeAgent":{"properties.desired":{"a":1}}}}"#,
+    ),
+    case("applyConfiguration", "POST /devices/edge-1/applyConfigurationContent", CONFIGURATION_CONTENT),
+    case(
+        "applyConfiguration",
+        "POST /devices/dev-1/applyConfigurationContent",
+        r#"{"modulesContent":{"m":{"properties.desired.a":1}}}"#,
+    ),
+    case("applyConfiguration", "POST /devices/dev-9/applyConfigurationContent", CONFIGURATION_CONTENT),
+    with("deleteConfiguration", "DELETE /configurations/cfg-1", RAW_STALE, ""),
+    case("deleteConfiguration", "DELETE /configurations/cfg-1", ""),
+    with("deleteConfiguration", "DELETE /configurations/cfg-1", RAW_ANY, ""),
+    with("deleteDevice", "DELETE /devices/edge-1", ANY, ""),
     // Deletions.
     with("deleteModule", "DELETE /devices/dev-1/modules/mod", ANY, ""),
     case("deleteModule", "DELETE /devices/dev-1/modules/$edgeHub", ""),
@@ -176,18 +235,12 @@ const TOUR: &[Case] = &[
     case("deleteDevice", "DELETE /devices/dev-1", ""),
     // What there is not yet.
     case("queryTwins", "POST /devices/query", r#"{"query":"SELECT * FROM devices"}"#),
-    case("applyConfiguration", "POST /devices/online/applyConfigurationContent", "{}"),
     case("createExport", "POST /jobs/create", "{}"),
     case("listExports", "GET /jobs", ""),
     case("getExport", "GET /jobs/j1", ""),
     case("cancelExport", "DELETE /jobs/j1", ""),
     case("exportRegistry", "POST /$admin/exportRegistry", "{}"),
     case("importRegistry", "POST /$admin/importRegistry", "{}"),
-    case("testQueries", "POST /configurations/testQueries", "{}"),
-    case("listConfigurations", "GET /configurations", ""),
-    case("getConfiguration", "GET /configurations/c1", ""),
-    case("putConfiguration", "PUT /configurations/c1", "{}"),
-    case("deleteConfiguration", "DELETE /configurations/c1", ""),
     case("getDigitalTwin", "GET /digitaltwins/online", ""),
     case("patchDigitalTwin", "PATCH /digitaltwins/online", "[]"),
     case("invokeCommand", "POST /digitaltwins/online/commands/c", "{}"),
@@ -230,7 +283,7 @@ const TOUR: &[Case] = &[
 ];
 
 /// Members whose values are made at random or differ from run to run.
-const RANDOM: &[&str] = &["etag", "deviceEtag", "generationId", "primaryKey", "secondaryKey"];
+const RANDOM: &[&str] = &["etag", "deviceEtag", "generationId", "primaryKey", "secondaryKey", "deviceScope"];
 
 #[tokio::test]
 async fn every_route_answers_as_it_did() {
