@@ -110,7 +110,7 @@ fn store(error: &StoreError) -> (ErrorCode, Cow<'static, str>) {
             "the hub's store cannot do this now; the operator's log says why".into(),
         ),
         StoreError::Closed => (ErrorCode::ServiceUnavailable, "the hub is stopping".into()),
-        StoreError::Overloaded => (ErrorCode::ServerBusy, "too many writes are waiting; try again".into()),
+        StoreError::Overloaded => (ErrorCode::ServerBusy, "too much is waiting already; try again".into()),
         StoreError::Groups(error) => (ErrorCode::ArgumentInvalid, error.to_string().into()),
         StoreError::Corrupt { .. } => {
             (ErrorCode::ServerError, "the stored record cannot be read; the operator's log says why".into())

@@ -7,7 +7,7 @@
 use super::job_row::JobRow;
 use super::order::{self, Standing};
 use super::token::{After, Place};
-use super::{Asked, QueryPage, Rows};
+use super::{apart, Asked, QueryPage, Rows};
 use crate::error::Error;
 use crate::hub::Hub;
 use crate::jobs::DeviceJobFilter;
@@ -90,9 +90,11 @@ impl Hub {
             let values = columns.map(|(column, _)| JobRow(&row).value(column)).collect();
             all.push((Standing { values, key: key(&row) }, row));
         }
+        let rows = all.len();
         let directions: Vec<Direction> = asked.query.order_by.iter().map(|(_, way)| *way).collect();
-        let (page, more) =
-            order::page(all, &directions, last_of(asked).as_ref(), asked.skipped(), asked.wanted());
+        let (after, skipped, wanted) = (last_of(asked), asked.skipped(), asked.wanted());
+        let sort = move || order::page(all, &directions, after.as_ref(), skipped, wanted);
+        let (page, more) = apart(rows, sort).await?;
         let last = page
             .last()
             .filter(|_| more)

@@ -7,10 +7,10 @@
 use super::device_jobs::Reader;
 use super::job_row::JobRow;
 use super::token::{After, Datum, Place};
-use super::{Asked, QueryPage, Rows};
+use super::{apart, Asked, QueryPage, Rows};
 use crate::error::Error;
 use crate::hub::Hub;
-use ostler_core::json::Value;
+use ostler_core::json::{Object, Value};
 use ostler_core::query::{Collection, Direction, Groups};
 use ostler_store::StoreError;
 use std::cmp::Ordering;
@@ -23,17 +23,15 @@ impl Hub {
                 self.store.fold(asked.filter(), asked.live.clone(), asked.query.clone()).await?
             }
         };
-        let mut rows = groups.groups();
-        if let Some(Place { after: After::Group(last), .. }) = &asked.place {
-            let descending =
-                asked.query.order_by.first().is_some_and(|(_, way)| *way == Direction::Descending);
-            let behind = if descending { Ordering::Less } else { Ordering::Greater };
-            rows.retain(|(value, _)| compare(value, last) == behind);
-        }
-        let skipped = usize::try_from(asked.skipped()).unwrap_or(usize::MAX).min(rows.len());
-        rows.drain(..skipped);
-        let more = rows.len() > asked.wanted();
-        rows.truncate(asked.wanted());
+        let len = groups.len();
+        let after = match &asked.place {
+            Some(Place { after: After::Group(last), .. }) => Some(last.clone()),
+            _ => None,
+        };
+        let descending = asked.query.order_by.first().is_some_and(|(_, way)| *way == Direction::Descending);
+        let (skipped, wanted) = (asked.skipped(), asked.wanted());
+        let cut = move || page(&groups, after.as_ref(), descending, skipped, wanted);
+        let (rows, more) = apart(len, cut).await?;
         let left = asked.left().map(|left| left.saturating_sub(rows.len() as u64));
         let next = match rows.last().filter(|_| more && left != Some(0)) {
             Some((value, _)) => Some(self.seal(asked, &Place { left, after: After::Group(value.clone()) })?),
@@ -52,6 +50,26 @@ impl Hub {
         }
         Ok(groups)
     }
+}
+
+/// The groups behind `after`, without the first `skipped`, at most `wanted`; whether there are more.
+fn page(
+    groups: &Groups,
+    after: Option<&Datum>,
+    descending: bool,
+    skipped: u64,
+    wanted: usize,
+) -> (Vec<(Datum, Object)>, bool) {
+    let mut rows = groups.groups();
+    if let Some(after) = after {
+        let behind = if descending { Ordering::Less } else { Ordering::Greater };
+        rows.retain(|(value, _)| compare(value, after) == behind);
+    }
+    let skipped = usize::try_from(skipped).unwrap_or(usize::MAX).min(rows.len());
+    rows.drain(..skipped);
+    let more = rows.len() > wanted;
+    rows.truncate(wanted);
+    (rows, more)
 }
 
 /// The order of [`Groups::groups`]: that of values, arrays and objects by their text.

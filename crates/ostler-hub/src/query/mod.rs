@@ -28,7 +28,7 @@ use crate::hub::{Hub, View};
 use ostler_core::job::DeviceJob;
 use ostler_core::json::Object;
 use ostler_core::query::{Collection, Dialect, Presence, Query};
-use ostler_store::Live;
+use ostler_store::{Live, StoreError};
 use std::sync::Arc;
 use token::Place;
 pub(crate) use token::Tokens;
@@ -131,6 +131,21 @@ impl Hub {
     fn seal(&self, asked: &Asked<'_>, place: &Place) -> Result<String, Error> {
         self.tokens.seal(asked.request.text, asked.request.dialect, place)
     }
+}
+
+/// Rows that are sorted where the query is answered; more are sorted apart, so that nobody else waits for it.
+const SORTED_AT_ONCE: usize = 2000;
+
+/// Does work over so many rows, on a thread of its own if they are many.
+async fn apart<T: Send + 'static>(
+    rows: usize,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Error> {
+    if rows <= SORTED_AT_ONCE {
+        return Ok(work());
+    }
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| Error::Store(StoreError::Unavailable(format!("the query failed inside: {error}"))))
 }
 
 /// The hub's sessions, as the store asks for them.

@@ -185,6 +185,23 @@ async fn a_page_of_very_large_twins_ends_early() {
 }
 
 #[tokio::test]
+async fn many_groups_in_pages() {
+    let hub = hub().await;
+    let (model, _) = load().devices.swap_remove(0);
+    let put = |n| {
+        let mut record = model.clone();
+        record.id = ostler_core::id::EntityId::parse(&format!("d{n:04}")).unwrap();
+        ostler_store::Change::Put { record: Box::new(record), expect: ostler_store::Expect::Absent }
+    };
+    assert!(hub.store().commit((0..3000).map(put).collect()).await.iter().all(Result::is_ok));
+    let rows = |range: std::ops::Range<u32>| range.map(|n| format!(r#"{{"id":"d{n:04}","n":1}}"#));
+    let text = "SELECT deviceId AS id, COUNT() AS n FROM devices GROUP BY deviceId";
+    assert_eq!(all(&hub, text, 1000).await, rows(0..3000).collect::<Vec<_>>());
+    let down = format!("{text} ORDER BY deviceId DESC LIMIT 1500 OFFSET 10");
+    assert_eq!(all(&hub, &down, 700).await, rows(1490..2990).rev().collect::<Vec<_>>());
+}
+
+#[tokio::test]
 async fn columns_of_a_device_job() {
     let hub = hub().await;
     let mut row = device_job(&load().jobs[1]);

@@ -116,7 +116,7 @@ mod tests {
             404 GenericNotFound there is no "p"
             503 ServerBusy the record is being changed by too many at once; try again
             503 ServiceUnavailable the hub's store cannot do this now; the operator's log says why
-            503 ServerBusy too many writes are waiting; try again
+            503 ServerBusy too much is waiting already; try again
             503 ServiceUnavailable the hub is stopping
             500 ServerError the stored record cannot be read; the operator's log says why
             "#);
