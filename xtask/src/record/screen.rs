@@ -127,6 +127,9 @@ impl Screen {
     }
 
     fn put(&mut self, c: char) {
+        if self.column >= COLUMNS {
+            (self.row, self.column) = (self.row + 1, 0);
+        }
         if self.grid.len() <= self.row {
             self.grid.resize(self.row + 1, Vec::new());
         }
@@ -207,6 +210,13 @@ mod tests {
         );
         check(&["ab\x1b[1mc\x1b[0m\x1b[?25l".as_bytes()], &["abc"]);
         check(&[b"gone\r\n\x1b[1F\x1b[0Jhere"], &["here"]);
+    }
+
+    #[test]
+    fn a_full_line_wraps_with_the_next_character() {
+        let full = "x".repeat(COLUMNS);
+        check(&[full.as_bytes()], &[&full]);
+        check(&[full.as_bytes(), b"y"], &[&full, "y"]);
     }
 
     #[test]

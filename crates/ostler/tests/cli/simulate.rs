@@ -2,6 +2,7 @@
 
 use std::process::{Child, Command, Stdio};
 
+use jiff::Timestamp;
 use serde_json::{json, Value};
 
 use crate::support::{ostler, wait_for, Hub, Ran};
@@ -98,8 +99,11 @@ fn devices_answer_adapt_reboot_and_go() {
     hub.run(&["twin", "set", "sim-000008", "desired", "floor=3"]).ok();
     wait_for(|| reported(&hub, "sim-000008")["floor"] == 3);
 
+    let before = Timestamp::now();
     hub.run(&["method", "invoke", "sim-000009", "reboot"]).ok();
     wait_for(|| reported(&hub, "sim-000009")["lastReboot"].is_string());
+    let reboot: Timestamp = reported(&hub, "sim-000009")["lastReboot"].as_str().unwrap().parse().unwrap();
+    assert!(before < reboot && reboot < Timestamp::now(), "{reboot} is not the time");
     // It is gone for a moment; a call that waits for the connection finds it again.
     hub.run(&["method", "invoke", "sim-000009", "lockDoor", "--connect-timeout", "20"]).ok();
 

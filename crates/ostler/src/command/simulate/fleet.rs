@@ -76,11 +76,12 @@ pub struct Fleet {
 
 impl Fleet {
     /// Starts the threads; the devices connect from now on.
-    pub fn start(door: Door, members: Vec<Member>, pace: Pace, wall: Timestamp) -> Result<Self> {
+    pub fn start(door: Door, members: Vec<Member>, pace: Pace) -> Result<Self> {
         let (stop, _) = watch::channel(false);
         let (alive, all_gone) = tokio::sync::mpsc::channel(1);
         let door = Arc::new(door);
-        let started = Instant::now();
+        // Together, so that what devices report as the time is the time.
+        let (started, wall) = (Instant::now(), super::wall_clock());
         let mut parts: Vec<Vec<Member>> = (0..pace.threads).map(|_| Vec::new()).collect();
         for (place, member) in members.into_iter().enumerate() {
             parts[place % pace.threads].push(member);

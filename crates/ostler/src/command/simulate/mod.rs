@@ -196,14 +196,13 @@ impl Run {
 
     /// From the registration to the last goodbye.
     async fn play(&self, door: Door, hub: &Client, signals: &mut StopSignals, out: &Out) -> Result {
-        let wall = wall_clock();
         let prepared = tokio::select! {
-            keys = self.prepare(hub, wall, out) => keys?,
+            keys = self.prepare(hub, out) => keys?,
             () = signals.next() => return Ok(()),
         };
         let how = door.describe();
         self.introduce(&how, out);
-        let fleet = Fleet::start(door, self.members(prepared)?, self.pace(), wall)?;
+        let fleet = Fleet::start(door, self.members(prepared)?, self.pace())?;
         let started = Instant::now();
         let title = format!("{}  {}", self.name, how);
         let mut view = View::new(out, self.roster.devices, title);
@@ -232,12 +231,12 @@ impl Run {
         out.note(format_args!("{how}; Ctrl-C ends"));
     }
 
-    async fn prepare(&self, hub: &Client, wall: Timestamp, out: &Out) -> Result<Vec<SymmetricKey>> {
+    async fn prepare(&self, hub: &Client, out: &Out) -> Result<Vec<SymmetricKey>> {
         if !self.args.register {
             return self.roster.keys(hub, out).await;
         }
         let started = Instant::now();
-        let keys = self.roster.register(hub, &self.scenario, self.seed, wall, out).await?;
+        let keys = self.roster.register(hub, &self.scenario, self.seed, wall_clock(), out).await?;
         let took = started.elapsed().as_secs_f64();
         out.note(format_args!("registered {} devices in {took:.1} s", keys.len()));
         Ok(keys)
