@@ -277,6 +277,10 @@ impl Run {
         }
         self.job = Arc::new(job);
         self.note();
+        if !self.job.has_ended() {
+            // A new stage is seen at once, also between two waves; the end is shown when the job leaves the table.
+            self.live.show(|| self.job.view(Some(&self.tally), self.shared.now()));
+        }
         Ok(())
     }
 

@@ -60,6 +60,11 @@ pub(super) async fn retry(context: &Context<'_>, id: &str, body: &[u8]) -> Resul
     Ok(answer(&context.app.hub.retry_job(&id, retry).await?, Audience::Ostler))
 }
 
+pub(super) async fn dry_run(context: &Context<'_>, body: &[u8]) -> Result<Answer, Failure> {
+    let run = context.app.hub.dry_run(&job::read_dry_run(body)?).await?;
+    Ok(ok(JOB_BYTES, |out| job::write_dry_run(&run, out)))
+}
+
 fn answer(view: &JobView, audience: Audience) -> Answer {
     ok(JOB_BYTES, |out| job::write_job(view, audience, out))
 }

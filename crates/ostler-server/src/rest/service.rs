@@ -271,7 +271,7 @@ fn body_limit(call: &Call) -> Option<usize> {
         Call::InvokeMethod(_) => Some(METHOD_BODY),
         Call::PatchTwin(_) | Call::ReplaceTwin(_) => Some(TWIN_BODY),
         Call::Bulk => Some(BULK_BODY),
-        Call::PutJob(..) => Some(TWIN_BODY),
+        Call::PutJob(..) | Call::DryRunJob => Some(TWIN_BODY),
         // One client sends an empty object along with a cancellation (service §1.3).
         Call::CancelJob(..) | Call::PauseJob(_) | Call::ResumeJob(_) | Call::RetryJob(_) => Some(SMALL_BODY),
         Call::PutIdentity(_)
@@ -315,6 +315,7 @@ async fn dispatch(context: &Context<'_>, call: Call, body: &[u8]) -> Result<Answ
         Call::NotSupported(feature) => Err(not_supported(feature)),
         Call::Events => extension::events(context),
         Call::Diagnosis(id) => extension::diagnosis(context, &id).await,
+        Call::DryRunJob => jobs::dry_run(context, body).await,
         Call::PauseJob(id) => jobs::pause(context, &id).await,
         Call::ResumeJob(id) => jobs::resume(context, &id).await,
         Call::RetryJob(id) => jobs::retry(context, &id, body).await,

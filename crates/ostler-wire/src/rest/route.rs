@@ -187,6 +187,8 @@ pub enum Call {
     Events,
     /// Why a device, or the module that the query names, is or is not connected.
     Diagnosis(DeviceId),
+    /// Tell whom a job would touch.
+    DryRunJob,
     /// Hold a job.
     PauseJob(String),
     /// Let a held job go on.
@@ -420,6 +422,7 @@ pub static ENDPOINTS: &[Endpoint] = &[
     row("diagnosis",          Get,    path!("ostler" "v1" "devices" (id) "diagnosis"), ServiceConnect, Extension, Device(Call::Diagnosis)),
     row("status",             Get,    path!("ostler" "v1" "status"), ServiceConnect, Extension, Plain(|| Call::Status)),
     row("listJobDetails",     Get,    path!("ostler" "v1" "jobs"), RegistryReadOrServiceConnect, Extension, Plain(|| Call::ListJobs(Audience::Ostler))),
+    row("dryRunJob",          Post,   path!("ostler" "v1" "jobs" "dryRun"), RegistryReadOrServiceConnect, Extension, Plain(|| Call::DryRunJob)),
     row("getJobDetails",      Get,    path!("ostler" "v1" "jobs" (id)), RegistryReadOrServiceConnect, Extension, Name(|id| Call::GetJob(id, Audience::Ostler))),
     row("putRolloutJob",      Put,    path!("ostler" "v1" "jobs" (id)), RegistryWriteOrServiceConnect, Extension, Name(|id| Call::PutJob(id, Audience::Ostler))),
     row("cancelRolloutJob",   Post,   path!("ostler" "v1" "jobs" (id) "cancel"), RegistryWriteOrServiceConnect, Extension, Name(|id| Call::CancelJob(id, Audience::Ostler))),

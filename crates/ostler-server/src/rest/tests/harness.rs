@@ -88,6 +88,11 @@ impl TestHub {
     /// it leaves unanswered.
     pub(super) async fn device(&self, id: &str) {
         self.register(id).await;
+        self.device_again(id).await;
+    }
+
+    /// Connects a device that is registered.
+    pub(super) async fn device_again(&self, id: &str) {
         let hub = self.running.app().hub.clone();
         let id = EntityId::parse(id).unwrap();
         let key = SymmetricKey::from_base64(KEY).unwrap();

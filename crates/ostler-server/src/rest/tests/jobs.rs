@@ -102,11 +102,33 @@ async fn follow(hub: &TestHub, id: &str) -> Client {
     client
 }
 
-/// Waits for a line with a status and checks that everything so far came as whole lines.
+/// Waits for the whole of a line with a status.
 async fn until_status(client: &mut Client, status: &str) {
     let mark = format!("\"status\":\"{status}\"");
-    client.read_until(|bytes| find(bytes, mark.as_bytes())).await.unwrap();
-    client.read_until(|bytes| bytes.ends_with(b"}\n\r\n").then_some(0)).await;
+    let whole = |bytes: &[u8]| find(bytes, mark.as_bytes()).and_then(|at| find(&bytes[at..], b"\n"));
+    client.read_until(whole).await.unwrap();
+}
+
+#[tokio::test]
+async fn progress_is_told_to_the_end() {
+    let hub = TestHub::start().await;
+    let body = r#"{"type":"scheduleDeviceMethod","cloudToDeviceMethod":{"methodName":"m","payload":{"a":
+ [1]}},"queryCondition":"*","startTime":"2099-01-01T00:00:00Z"}"#;
+    create(&hub, "j", body).await;
+    let mut client = follow(&hub, "j").await;
+    until_status(&mut client, "scheduled").await;
+    change(&hub, "j", "pause").await;
+    until_status(&mut client, "paused").await;
+    change(&hub, "j", "cancel").await;
+    client.read_until(|bytes| find(bytes, b"0\r\n\r\n")).await.expect("the stream ends with the job");
+    let text = String::from_utf8_lossy(client.unread()).into_owned();
+    let lines: Vec<&str> = text.lines().filter(|line| line.starts_with('{')).collect();
+    assert!(lines.iter().all(|line| line.ends_with('}')), "a payload does not break a line: {text}");
+    assert!(lines.last().unwrap().contains(r#""status":"cancelled""#), "{text}");
+
+    let mut late = follow(&hub, "j").await;
+    until_status(&mut late, "cancelled").await;
+    late.read_until(|bytes| find(bytes, b"0\r\n\r\n")).await.expect("a job that has ended is told once");
 }
 
 #[tokio::test]
@@ -124,4 +146,68 @@ async fn progress_of_a_job_that_is_not_there() {
     let hub = TestHub::start().await;
     let answer = hub.call("service", "GET /ostler/v1/jobs/none/progress", &[], "").await;
     assert_eq!((answer.status, answer.header("iothub-errorcode")), (404, Some("JobNotFound")));
+}
+
+/// Follows a job to its end and answers its last line.
+async fn finished(hub: &TestHub, id: &str) -> String {
+    let mut client = follow(hub, id).await;
+    client.read_until(|bytes| find(bytes, b"0\r\n\r\n")).await.expect("the stream ends with the job");
+    let text = String::from_utf8_lossy(client.unread()).into_owned();
+    text.lines().rfind(|line| line.starts_with('{')).unwrap().to_owned()
+}
+
+async fn device_jobs(hub: &TestHub, id: &str) -> String {
+    let body = format!(r#"{{"query":"SELECT * FROM devices.jobs WHERE jobId = '{id}'"}}"#);
+    let answer = hub.call("service", "POST /devices/query", &[], &body).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    assert_eq!(answer.header("x-ms-item-type"), Some("DeviceJob"));
+    answer.body
+}
+
+#[tokio::test]
+async fn a_method_is_called_and_each_answer_kept() {
+    let hub = TestHub::start().await;
+    for id in ["a", "b"] {
+        hub.device(id).await;
+    }
+    hub.register("off").await;
+    let body = r#"{"type":"scheduleDeviceMethod","cloudToDeviceMethod":{"methodName":"echo","payload":{"a": 1.50}},"queryCondition":"*","rollout":{"offline":"fail"}}"#;
+    create(&hub, "j", body).await;
+    let last = finished(&hub, "j").await;
+    assert!(last.contains(r#""status":"completed""#), "{last}");
+    assert!(last.contains(r#""deviceCount":3,"failedCount":1,"succeededCount":2"#), "{last}");
+    assert!(last.contains(r#""failuresByCause":{"DeviceNotOnline":1}"#), "{last}");
+    let rows = device_jobs(&hub, "j").await;
+    let answers = rows.matches(r#""outcome":{"deviceMethodResponse":{"status":200,"payload":{"a": 1.50}}}"#);
+    assert_eq!(answers.count(), 2, "{rows}");
+    assert!(rows.contains(r#""error":{"code":"DeviceNotOnline""#), "{rows}");
+
+    hub.device_again("off").await;
+    let retry = hub.call("service", "POST /ostler/v1/jobs/j/retry", &[], r#"{"jobId":"k"}"#).await;
+    assert!(retry.body.contains(r#""parentJobId":"j""#), "{}", retry.body);
+    let last = finished(&hub, "k").await;
+    assert!(last.contains(r#""deviceCount":1,"failedCount":0,"succeededCount":1"#), "{last}");
+}
+
+#[tokio::test]
+async fn twins_are_written_and_a_bad_condition_is_told() {
+    let hub = TestHub::start().await;
+    for id in ["a", "b"] {
+        hub.register(id).await;
+    }
+    let body = |condition: &str| {
+        format!(
+            r#"{{"type":"scheduleUpdateTwin","updateTwin":{{"etag":"*","tags":{{"x":1}},"properties":{{"desired":{{"y": 1.50}}}}}},"queryCondition":"{condition}"}}"#
+        )
+    };
+    create(&hub, "j", &body("deviceId = 'a'")).await;
+    assert!(finished(&hub, "j").await.contains(r#""deviceCount":1,"failedCount":0,"succeededCount":1"#));
+    let twin = hub.call("service", "GET /twins/a", &[], "").await.body;
+    assert!(twin.contains(r#""tags":{"x":1}"#) && twin.contains(r#""desired":{"y":1.50,"#), "{twin}");
+    let other = hub.call("service", "GET /twins/b", &[], "").await.body;
+    assert!(!other.contains(r#""tags""#), "{other}");
+
+    create(&hub, "bad", &body("tags.x ==")).await;
+    let last = finished(&hub, "bad").await;
+    assert!(last.contains(r#""status":"failed""#) && last.contains("1:37"), "{last}");
 }

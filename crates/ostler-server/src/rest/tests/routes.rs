@@ -163,6 +163,16 @@ const TOUR: &[Case] = &[
         "PUT /ostler/v1/jobs/j4",
         r#"{"type":"scheduleUpdateTwin","updateTwin":{"tags":{}},"queryCondition":"*","rollout":{"rates":5}}"#,
     ),
+    case(
+        "dryRunJob",
+        "POST /ostler/v1/jobs/dryRun",
+        r#"{"type":"scheduleUpdateTwin","updateTwin":{"tags":{}},"queryCondition":"deviceId != 'dev-1'","rollout":{"waves":{"sizes":[1]}}}"#,
+    ),
+    case(
+        "dryRunJob",
+        "POST /ostler/v1/jobs/dryRun",
+        r#"{"type":"scheduleUpdateTwin","updateTwin":{"tags":{}},"queryCondition":"deviceId =! 'x'"}"#,
+    ),
     case("pauseJob", "POST /ostler/v1/jobs/j3/pause", ""),
     case("getJob", "GET /jobs/v2/j3", ""),
     case("getJobDetails", "GET /ostler/v1/jobs/j3", ""),
