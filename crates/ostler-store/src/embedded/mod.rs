@@ -79,10 +79,6 @@ pub struct Options {
     pub workers: usize,
     /// Bytes of columns kept in memory for the paths that queries ask for; 0 for none.
     pub column_bytes: u64,
-    /// What queries do at once, and what on threads of their own.
-    pub(crate) bounds: Bounds,
-    /// Scans that ask for a path before it gets a column.
-    pub(crate) after_scans: u32,
 }
 
 impl Default for Options {
@@ -96,8 +92,6 @@ impl Default for Options {
             journal_bytes: 128 * 1024 * 1024,
             workers: 1,
             column_bytes: 128 * 1024 * 1024,
-            bounds: Bounds::default(),
-            after_scans: 2,
         }
     }
 }
@@ -129,7 +123,7 @@ impl Embedded {
         let shapes = Shapes::default();
         let (model, last) = load::load(&disk, &shapes)?;
         let last = last.max(documents::last_revision(&disk)?);
-        Ok(Embedded::start(model, shapes, Some((folder, disk)), last, options))
+        Ok(Embedded::start(model, shapes, Some((folder, disk)), last, options, Bounds::default()))
     }
 
     /// A store without a disk: the same engine, gone with the process.
@@ -139,7 +133,11 @@ impl Embedded {
 
     /// A store without a disk that behaves as told.
     pub fn in_memory_with(options: &Options) -> Embedded {
-        Embedded::start(Model::new(), Shapes::default(), None, 0, options)
+        Embedded::in_memory_bounded(options, Bounds::default())
+    }
+
+    fn in_memory_bounded(options: &Options, bounds: Bounds) -> Embedded {
+        Embedded::start(Model::new(), Shapes::default(), None, 0, options, bounds)
     }
 
     fn start(
@@ -148,6 +146,7 @@ impl Embedded {
         disk: Option<(Folder, Disk)>,
         last: Revision,
         options: &Options,
+        bounds: Bounds,
     ) -> Embedded {
         let (model, shapes) = (Arc::new(model), Arc::new(shapes));
         let queue = Arc::new(Queue::new(options.queue_bytes));
@@ -155,8 +154,14 @@ impl Embedded {
         let (folder, disk) = disk.unzip();
         let documents = Arc::new(Documents::new(disk.as_ref()));
         let (running, ended) = watch::channel(());
-        let columns = Arc::new(Registry::new(options.tuning()));
-        let queries = Queries::new(model.clone(), shapes.clone(), columns.clone(), options.bounds);
+        let tuning = Tuning {
+            most_bytes: options.column_bytes,
+            after_scans: bounds.after_scans,
+            few_values: bounds.few_distinct,
+            idle: COLUMN_IDLE,
+        };
+        let columns = Arc::new(Registry::new(tuning));
+        let queries = Queries::new(model.clone(), shapes.clone(), columns.clone(), bounds);
         let writer = Writer {
             model: model.clone(),
             shapes: shapes.clone(),
@@ -440,10 +445,6 @@ impl Drop for Abandon {
 }
 
 impl Options {
-    fn tuning(&self) -> Tuning {
-        Tuning { most_bytes: self.column_bytes, after_scans: self.after_scans, idle: COLUMN_IDLE }
-    }
-
     fn sizes(&self) -> disk::Sizes {
         disk::Sizes {
             memtable: self.memtable_bytes,

@@ -16,7 +16,7 @@
 //! Invariant: a slot's older versions are in the order of the batches that replaced them.
 
 use super::epoch::{Epoch, Keeping};
-use super::query::Coded;
+use super::query::Kept;
 use crate::record::header::Head;
 use foldhash::fast::RandomState;
 use hashbrown::{HashMap, HashSet, HashTable};
@@ -38,7 +38,7 @@ pub(crate) struct Shard {
     /// Ids whose activity times are newer than on disk.
     pub(crate) dirty: HashSet<Box<str>>,
     /// What queries ask for often, beside the slots.
-    pub(crate) columns: Vec<Coded>,
+    pub(crate) columns: Vec<Kept>,
 }
 
 /// What a slot held before a batch; `None`: nothing.
@@ -75,7 +75,7 @@ impl Shard {
     }
 
     /// The column of this number, if it is built here.
-    pub(crate) fn column(&self, number: u32) -> Option<&Coded> {
+    pub(crate) fn column(&self, number: u32) -> Option<&Kept> {
         self.columns.iter().find(|column| column.tracked.number == number)
     }
 
@@ -155,7 +155,7 @@ impl Shard {
             entry.remove();
             let old = self.slots[slot as usize].take();
             self.free.push(slot);
-            self.columns.iter_mut().for_each(|column| column.set(slot, None));
+            self.columns.iter_mut().for_each(|column| column.clear(slot));
             self.keep(slot, old, keep);
         }
     }

@@ -1,271 +1,148 @@
-//! A column: what one path holds in every record of a shard, as a small number per slot.
-//!
-//! ```text
-//!   slots    0  1  2  3  4           values   0 "Oslo", twice    1 "Bergen", twice
-//!   codes    0  1  .  0  1
-//! ```
-//!
-//! A condition on the path alone is judged once per value and then looked up per slot; how often a value
-//! occurs is known without looking at the slots at all. A value is kept as the record's own bytes of it.
+//! A column: what one path holds in every record of a shard, in the form that suits it.
 //!
 //! Must not know: which query asks, where the bytes come from, locks.
 //!
-//! Invariant: `codes[slot]` is the value of the record in the slot, and [`NONE`] if there is none.
-//! Invariant: a value's count is the number of slots with its code; `index` finds the values that occur.
+//! Invariant: a column tells of each slot what the record in it holds; see [`Coded`] and [`Numbers`].
+//! Invariant: what was judged stays right for the slots that have not changed since, whatever else
+//! changes; a slot that has is not asked for.
 
+use super::coded::Coded;
+use super::numbers::Numbers;
 use super::registry::Tracked;
+use super::scan::Mask;
 use crate::record::locate;
 use crate::record::shapes::Known;
-use hashbrown::HashTable;
-use ostler_core::query::{Comparison, Datum, Leaf, Literal, Num, Test};
-use std::hash::BuildHasher;
+use ostler_core::query::{Comparison, Datum, Leaf, Num};
 use std::sync::Arc;
 
-/// The code of a slot without a record.
-pub(crate) const NONE: u32 = u32::MAX;
-/// Bytes that a value takes beside its own, and a slot's code.
-const VALUE_BYTES: usize = 48;
-const CODE_BYTES: usize = 4;
-/// Constants that are looked up one by one; with more of them the values are judged.
-const MOST_LOOKED_UP: usize = 64;
-/// Codes that a slot's code is compared with one by one.
-const MOST_FOUND: usize = 8;
-
 /// See the module documentation.
-pub(crate) struct Coded {
+pub(crate) struct Kept {
     pub(crate) tracked: Arc<Tracked>,
-    codes: Vec<u32>,
-    values: Vec<Value>,
-    index: HashTable<u32>,
-    free: Vec<u32>,
-    /// Values that are numbers in an unusual spelling, which cannot be looked up.
-    unusual: usize,
+    form: Form,
 }
 
-#[derive(Default)]
-struct Value {
-    /// As in a record; empty for undefined, and of an object only the tag.
-    bytes: Box<[u8]>,
-    count: u32,
+enum Form {
+    Coded(Coded),
+    Numbers(Numbers),
 }
 
-impl Coded {
-    pub(crate) fn new(tracked: Arc<Tracked>, slots: usize) -> Coded {
-        tracked.grew(slots * CODE_BYTES);
-        let codes = vec![NONE; slots];
-        Coded { tracked, codes, values: Vec::new(), index: HashTable::new(), free: Vec::new(), unusual: 0 }
+impl Kept {
+    /// For any values.
+    pub(crate) fn coded(tracked: &Arc<Tracked>, slots: usize) -> Kept {
+        Kept { tracked: tracked.clone(), form: Form::Coded(Coded::new(tracked.clone(), slots)) }
+    }
+
+    /// For numbers of which most differ.
+    pub(crate) fn numbers(tracked: &Arc<Tracked>, slots: usize) -> Kept {
+        Kept { tracked: tracked.clone(), form: Form::Numbers(Numbers::new(tracked.clone(), slots)) }
     }
 
     /// A slot's record has this value now; `None`: it holds no record.
-    pub(crate) fn set(&mut self, slot: u32, bytes: Option<&[u8]>) {
-        let place = slot as usize;
-        if self.codes.len() <= place {
-            self.tracked.grew((place + 1 - self.codes.len()) * CODE_BYTES);
-            self.codes.resize(place + 1, NONE);
-        }
-        let old = self.codes[place];
-        if let (Some(value), Some(bytes)) = (self.values.get(old as usize), bytes) {
-            if *value.bytes == *bytes {
-                return;
-            }
-        }
-        self.codes[place] = bytes.map_or(NONE, |bytes| self.code_for(bytes));
-        self.release(old);
-    }
-
-    /// The codes of the slots, in order.
-    pub(crate) fn codes(&self) -> &[u32] {
-        &self.codes
-    }
-
-    /// The code of a slot.
-    pub(crate) fn code(&self, slot: u32) -> u32 {
-        self.codes.get(slot as usize).copied().unwrap_or(NONE)
-    }
-
-    /// Codes are below this.
-    pub(crate) fn codes_end(&self) -> usize {
-        self.values.len()
-    }
-
-    /// The bytes of a value.
-    pub(crate) fn value(&self, code: u32) -> &[u8] {
-        self.values.get(code as usize).map_or(&[], |value| &value.bytes)
-    }
-
-    /// The values that occur: code, bytes and how often.
-    pub(crate) fn values(&self) -> impl Iterator<Item = (u32, &[u8], u32)> {
-        let numbered = self.values.iter().zip(0..);
-        numbered.filter(|(value, _)| value.count > 0).map(|(value, code)| (code, &*value.bytes, value.count))
-    }
-
-    /// Whether some value is an object, of which only the tag is kept.
-    pub(crate) fn has_objects(&self) -> bool {
-        self.find(locate::OBJECT).is_some()
-    }
-
-    /// How often these values occur together.
-    pub(crate) fn count(&self, truth: &Truth) -> u64 {
-        let count = |code: &u32| u64::from(self.values.get(*code as usize).map_or(0, |value| value.count));
-        match truth {
-            Truth::Few(codes) => codes.iter().map(count).sum(),
-            Truth::Table(table) => {
-                let numbered = self.values.iter().zip(table);
-                numbered.filter(|(_, is_true)| **is_true).map(|(value, _)| u64::from(value.count)).sum()
-            }
+    pub(crate) fn set(&mut self, slot: u32, bytes: Option<&[u8]>, shapes: &Known) {
+        match &mut self.form {
+            Form::Coded(coded) => coded.set(slot, bytes),
+            Form::Numbers(numbers) => numbers.set(slot, bytes, shapes),
         }
     }
 
-    /// For which values a part of a condition, on this column alone, holds.
-    pub(crate) fn judge(&self, leaf: &Leaf<'_>, shapes: &Known) -> Truth {
-        if let Some(codes) = self.look_up(leaf) {
-            return Truth::Few(codes);
+    /// A slot's record is gone.
+    pub(crate) fn clear(&mut self, slot: u32) {
+        match &mut self.form {
+            Form::Coded(coded) => coded.set(slot, None),
+            Form::Numbers(numbers) => numbers.clear(slot),
         }
-        let numeric = match leaf.test() {
-            Some(Test::Compare(op, Literal::Number(number))) => Some((op, *number)),
-            _ => None,
-        };
-        let judge = |value: &Value| {
-            if value.count == 0 {
-                return false;
-            }
-            let datum = datum_of(&value.bytes, shapes);
-            match (numeric, &datum) {
-                (Some((op, constant)), Datum::Number(number)) => holds(op, *number, constant),
-                // Undefined, whatever the operator.
-                (Some(_), _) => false,
-                _ => leaf.holds_for(&datum),
-            }
-        };
-        Truth::Table(self.values.iter().map(judge).collect())
     }
 
-    /// The codes of the values that the column is asked to equal, if that is what is asked.
-    pub(crate) fn look_up(&self, leaf: &Leaf<'_>) -> Option<Vec<u32>> {
-        let mut codes = Vec::new();
-        match leaf.test()? {
-            Test::Compare(Comparison::Equal, literal) => self.look_up_one(literal, &mut codes)?,
-            Test::In { list, negated: false } if list.items().len() <= MOST_LOOKED_UP => {
-                for literal in list.items() {
-                    self.look_up_one(literal, &mut codes)?;
-                }
-                codes.sort_unstable();
-                codes.dedup();
-            }
-            _ => return None,
-        }
-        (codes.len() <= MOST_FOUND).then_some(codes)
+    /// Whether its values have become such that it is better built anew.
+    pub(crate) fn is_unfit(&self) -> bool {
+        matches!(&self.form, Form::Numbers(numbers) if numbers.is_unfit())
     }
 
-    fn look_up_one(&self, literal: &Literal, codes: &mut Vec<u32>) -> Option<()> {
-        if matches!(literal, Literal::Number(_)) && self.unusual > 0 {
-            return None;
-        }
-        for spelling in locate::spellings(literal)? {
-            codes.extend(self.find(&spelling));
-        }
-        Some(())
+    /// Whether so few numbers differ that codes suit them better.
+    pub(crate) fn has_few_values(&self, few: usize) -> bool {
+        matches!(&self.form, Form::Numbers(numbers) if numbers.has_few_values(few))
     }
 
-    fn find(&self, bytes: &[u8]) -> Option<u32> {
-        let hash = self.tracked.hasher.hash_one(bytes);
-        let Coded { values, index, .. } = self;
-        index.find(hash, |code| *values[*code as usize].bytes == *bytes).copied()
+    /// For which values a part of a condition, on this column alone, holds; `None` if it cannot tell.
+    pub(crate) fn judge(&self, leaf: &Leaf<'_>, shapes: &Known) -> Option<Truth> {
+        match &self.form {
+            Form::Coded(coded) => Some(coded.judge(leaf, shapes)),
+            Form::Numbers(numbers) => numbers.judge(leaf, shapes),
+        }
     }
 
-    fn code_for(&mut self, bytes: &[u8]) -> u32 {
-        if let Some(code) = self.find(bytes) {
-            self.values[code as usize].count += 1;
-            return code;
+    /// Whether it can tell for which values a part of a condition holds.
+    pub(crate) fn can_judge(&self, leaf: &Leaf<'_>) -> bool {
+        match &self.form {
+            Form::Coded(_) => true,
+            Form::Numbers(_) => Numbers::can_judge(leaf),
         }
-        self.tracked.grew(VALUE_BYTES + bytes.len());
-        self.unusual += usize::from(locate::is_unusual(bytes));
-        let value = Value { bytes: bytes.into(), count: 1 };
-        let code = match self.free.pop() {
-            Some(code) => {
-                self.values[code as usize] = value;
-                code
-            }
-            None => {
-                self.values.push(value);
-                u32::try_from(self.values.len() - 1).expect("there are no more values than slots")
-            }
-        };
-        let Coded { tracked, values, index, .. } = self;
-        let hash = |code: &u32| tracked.hasher.hash_one(&*values[*code as usize].bytes);
-        index.insert_unique(hash(&code), code, hash);
-        code
     }
 
-    fn release(&mut self, code: u32) {
-        let Some(value) = self.values.get_mut(code as usize) else { return };
-        value.count -= 1;
-        if value.count > 0 {
-            return;
+    /// How many slots hold what the column is asked to equal, if that is what is asked and looking it
+    /// up is quick.
+    pub(crate) fn count_equal(&self, leaf: &Leaf<'_>) -> Option<u64> {
+        let coded = self.as_coded()?;
+        coded.count(&Truth::Few(coded.look_up(leaf)?))
+    }
+
+    /// How many slots hold such values.
+    pub(crate) fn count(&self, truth: &Truth) -> Option<u64> {
+        match &self.form {
+            Form::Coded(coded) => coded.count(truth),
+            Form::Numbers(numbers) => numbers.count(truth),
         }
-        let hash = self.tracked.hasher.hash_one(&*value.bytes);
-        if let Ok(entry) = self.index.find_entry(hash, |have| *have == code) {
-            entry.remove();
+    }
+
+    /// Keeps the bits of slots, from `first` on, that hold such values; `false` if it cannot tell.
+    pub(crate) fn narrow(&self, truth: &Truth, first: u32, mask: &mut Mask) -> bool {
+        for (place, word) in
+            (first as usize..).step_by(64).zip(mask.iter_mut()).filter(|(_, word)| **word != 0)
+        {
+            let bits = match &self.form {
+                Form::Coded(coded) => coded.bits(truth, place),
+                Form::Numbers(numbers) => numbers.bits(truth, place),
+            };
+            let Some(bits) = bits else { return false };
+            *word &= bits;
         }
-        let bytes = std::mem::take(&mut self.values[code as usize].bytes);
-        self.unusual -= usize::from(locate::is_unusual(&bytes));
-        self.tracked.shrank(VALUE_BYTES + bytes.len());
-        self.free.push(code);
+        true
+    }
+
+    /// What judging it costs, in values looked at one by one.
+    pub(crate) fn cost(&self) -> usize {
+        match &self.form {
+            Form::Coded(coded) => coded.codes_end(),
+            Form::Numbers(numbers) => numbers.cost(),
+        }
+    }
+
+    /// The codes, if it has some.
+    pub(crate) fn as_coded(&self) -> Option<&Coded> {
+        match &self.form {
+            Form::Coded(coded) => Some(coded),
+            Form::Numbers(_) => None,
+        }
     }
 }
 
-impl Drop for Coded {
-    fn drop(&mut self) {
-        let values: usize = self
-            .values
-            .iter()
-            .filter(|value| value.count > 0)
-            .map(|value| VALUE_BYTES + value.bytes.len())
-            .sum();
-        self.tracked.shrank(values + self.codes.len() * CODE_BYTES);
-    }
-}
-
-/// For which of a column's values a condition is exactly true.
+/// For which of a column's values a part of a condition holds.
 pub(crate) enum Truth {
     /// For these codes.
     Few(Vec<u32>),
     /// By code; false beyond its end.
     Table(Vec<bool>),
+    /// For numbers that compare so, and for these slots with something else, sorted.
+    Range { op: Comparison, constant: f64, others: Vec<u32> },
 }
 
 impl Truth {
-    /// Whether it holds for a slot with this code.
-    pub(crate) fn of(&self, code: u32) -> bool {
-        match self {
-            Truth::Few(codes) => codes.contains(&code),
-            Truth::Table(table) => table.get(code as usize).copied().unwrap_or(false),
-        }
-    }
-
     /// Whether it holds for no value at all.
     pub(crate) fn is_never(&self) -> bool {
         match self {
             Truth::Few(codes) => codes.is_empty(),
             Truth::Table(table) => !table.contains(&true),
-        }
-    }
-
-    /// A bit for each of up to 64 slots.
-    pub(crate) fn bits(&self, codes: &[u32]) -> u64 {
-        let gather = |holds: &dyn Fn(u32) -> bool| {
-            codes.iter().rev().fold(0u64, |bits, code| bits << 1 | u64::from(holds(*code)))
-        };
-        match self {
-            Truth::Few(wanted) => match wanted.as_slice() {
-                [] => 0,
-                // Without a call per slot, so that it becomes a few instructions for all of them.
-                [one] => codes.iter().rev().fold(0u64, |bits, code| bits << 1 | u64::from(code == one)),
-                wanted => gather(&|code| wanted.contains(&code)),
-            },
-            Truth::Table(table) => codes.iter().rev().fold(0u64, |bits, code| {
-                bits << 1 | u64::from(table.get(*code as usize).copied().unwrap_or(false))
-            }),
+            Truth::Range { .. } => false,
         }
     }
 }
@@ -278,7 +155,8 @@ pub(crate) fn datum_of<'a>(bytes: &'a [u8], shapes: &Known) -> Datum<'a> {
     locate::datum(bytes, shapes).unwrap_or(Datum::Undefined)
 }
 
-fn holds(op: Comparison, left: Num, right: Num) -> bool {
+/// Whether two numbers compare so.
+pub(super) fn holds(op: Comparison, left: Num, right: Num) -> bool {
     let order = left.cmp(&right);
     match op {
         Comparison::Equal => order.is_eq(),

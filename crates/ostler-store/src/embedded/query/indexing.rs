@@ -34,8 +34,11 @@ impl Indexing {
                 let tracked = column.tracked.clone();
                 let locator =
                     self.locators.entry(tracked.number).or_insert_with(|| Locator::new(&tracked.column));
-                column.set(slot, Some(locator.bytes(&tracked.column, record, shapes, &mut self.scratch)));
+                let bytes = locator.bytes(&tracked.column, record, shapes, &mut self.scratch);
+                column.set(slot, Some(bytes), shapes);
             }
+            // The next scan builds it in another form.
+            columns.retain(|column| !column.is_unfit());
         }
         shard.columns = columns;
     }

@@ -15,9 +15,11 @@
 //! Invariant: an answer is what core's evaluator gives over the records of one point.
 //! Invariant: what runs in the caller's poll is bounded to about a millisecond.
 
+mod coded;
 mod column;
 mod indexing;
 mod little;
+mod numbers;
 mod plan;
 mod registry;
 mod row;
@@ -28,7 +30,7 @@ mod tests;
 mod turns;
 mod walk;
 
-pub(crate) use column::Coded;
+pub(crate) use column::Kept;
 pub(crate) use indexing::Indexing;
 pub(crate) use registry::{Registry, Tracked, Tuning};
 
@@ -37,6 +39,7 @@ use crate::query::Standing;
 use crate::record::decode;
 use crate::record::shapes::Shapes;
 use crate::{After, ColumnUse, Explanation, Filter, Found, Live, Order, Plan, StoreError};
+use little::Way;
 use ostler_core::id::EntityId;
 use ostler_core::query::{Aggregate, Column, Groups, Item, Query, Select, What};
 use ostler_core::record::Record;
@@ -63,20 +66,23 @@ pub(crate) struct Bounds {
     pub(crate) walk_at_once: usize,
     /// Ids gone through before all shards are scanned.
     pub(crate) walk_at_most: usize,
-    /// Ids that may still have to be gone through when columns could be asked instead.
-    pub(crate) walk_rather: usize,
+    /// Scans that ask for a path before it gets a column.
+    pub(crate) after_scans: u32,
+    /// Up to so many different numbers of a shard are kept as codes.
+    pub(crate) few_distinct: usize,
 }
 
 impl Default for Bounds {
     fn default() -> Bounds {
         Bounds {
             few_rows: 2_000,
-            few_judged: 1_000_000,
+            few_judged: 2_000_000,
             few_values: 50_000,
             few_left: 2_000,
             walk_at_once: 1_000,
             walk_at_most: 20_000,
-            walk_rather: 4_000,
+            after_scans: 2,
+            few_distinct: 512,
         }
     }
 }
@@ -226,8 +232,20 @@ impl Engine {
         if !matches!(order, Order::ById) {
             return Ok(None);
         }
+        let columns = self.columns(filter, None);
+        let at_once = self.bounds.walk_at_once;
+        match little::way(self, filter, &columns, limit.saturating_add(1)) {
+            Way::Columns(cost) if cost > at_once as u64 => return Ok(None),
+            Way::Columns(_) => {
+                let (asking, running) = (Asking::default(), Running::inline());
+                let mut scan = asked.scan(&asking, &columns, &running);
+                scan.above = after.map(|after| &*after.id);
+                return asked.page(scan.run(0, first)?, order, limit).map(Some);
+            }
+            Way::Walk(_) => {}
+        }
         let mut walk = Walk::new(&asked, after, limit);
-        Ok(match walk.go(self.bounds.walk_at_once, &Running::inline())? {
+        Ok(match walk.go(at_once, &Running::inline())? {
             WalkEnd::Done => Some(walk.found()),
             WalkEnd::Tired => None,
         })
@@ -243,15 +261,15 @@ impl Engine {
         running: &Running,
     ) -> Result<Found, StoreError> {
         let asked = self.ask(filter, live);
-        let Bounds { walk_at_once, walk_at_most, walk_rather, .. } = self.bounds;
+        let Bounds { walk_at_once, walk_at_most, .. } = self.bounds;
         let (mut after, mut found) = (after.cloned(), Found::default());
-        if matches!(order, Order::ById) {
+        let way = little::way(self, filter, &self.columns(filter, None), limit.saturating_add(1));
+        if matches!(order, Order::ById) && matches!(way, Way::Walk(_)) {
             let mut walk = Walk::new(&asked, after.as_ref(), limit);
             if walk.go(walk_at_once, running)? == WalkEnd::Done {
                 return Ok(walk.found());
             }
-            let most = if self.columns(filter, None).is_empty() { walk_at_most } else { walk_rather };
-            if walk.expected() <= most && walk.go(walk_at_most, running)? == WalkEnd::Done {
+            if walk.expected() <= walk_at_most && walk.go(walk_at_most, running)? == WalkEnd::Done {
                 return Ok(walk.found());
             }
             after = walk.after();

@@ -205,3 +205,16 @@ pub(crate) fn can_be_kept(column: &Column) -> bool {
     );
     !is_needless && !column.field().is_live()
 }
+
+/// Whether every part of a condition about this column compares it with a number, other than for
+/// equality.
+pub(crate) fn is_compared_only(tree: &Tree<'_>, column: &Column) -> bool {
+    match tree {
+        Tree::All(parts) | Tree::Any(parts) => parts.iter().all(|part| is_compared_only(part, column)),
+        Tree::Leaf(leaf) if leaf.column == Some(column) => matches!(
+            leaf.test(),
+            Some(Test::Compare(op, Literal::Number(_))) if !matches!(op, Comparison::Equal | Comparison::NotEqual)
+        ),
+        Tree::Leaf(leaf) => !leaf.expr.columns().contains(&column),
+    }
+}

@@ -24,6 +24,8 @@ pub(crate) struct Tuning {
     pub(crate) most_bytes: u64,
     /// A path gets its column when this many scans have asked for it.
     pub(crate) after_scans: u32,
+    /// Up to so many different values are kept as codes although they are numbers.
+    pub(crate) few_values: usize,
     /// Without a query for this long, a column goes.
     pub(crate) idle: Duration,
 }
@@ -126,6 +128,11 @@ impl Registry {
             wanted.extend(entry.tracked.clone());
         }
         wanted
+    }
+
+    /// Up to so many different numbers are kept as codes.
+    pub(crate) fn few_values(&self) -> usize {
+        self.tuning.few_values
     }
 
     /// Whether a column may grow by this much.

@@ -16,11 +16,17 @@ use ostler_core::json::Value;
 use ostler_core::query::{Column, Datum, Expr, Field, Num, Place, Presence, Row, TwinRow};
 use std::borrow::Cow;
 
+/// Bytes that memory gives at once, and how many such pieces of a section are asked for early.
+const CACHE_LINE: usize = 64;
+const MOST_LINES: usize = 4;
+
 /// How the columns of one query are found. One thread's: it remembers where.
 pub(crate) struct Locators {
     all: Vec<(Column, Locator)>,
     /// The columns within the query by their addresses, sorted: what an evaluator hands over.
     by_address: Vec<(*const Column, usize)>,
+    /// Sections that are looked into.
+    sections: Vec<Section>,
 }
 
 /// How one column is found.
@@ -41,7 +47,7 @@ enum Kind {
     Decode(Parts),
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Section {
     Tags,
     Desired,
@@ -54,7 +60,7 @@ impl Locators {
         condition: Option<&'q Expr>,
         others: impl IntoIterator<Item = &'q Column>,
     ) -> Locators {
-        let mut locators = Locators { all: Vec::new(), by_address: Vec::new() };
+        let mut locators = Locators { all: Vec::new(), by_address: Vec::new(), sections: Vec::new() };
         if let Some(condition) = condition {
             condition.visit(&mut |expr| {
                 if let Expr::Column(column) = expr {
@@ -66,6 +72,14 @@ impl Locators {
             locators.add(column);
         }
         locators.by_address.sort_unstable();
+        for (_, locator) in &locators.all {
+            if let Kind::Value(section, _) | Kind::SectionVersion(section) = &locator.kind {
+                let section = *section;
+                if !locators.sections.contains(&section) {
+                    locators.sections.push(section);
+                }
+            }
+        }
         locators
     }
 
@@ -76,6 +90,19 @@ impl Locators {
             self.all.len() - 1
         });
         self.by_address.push((std::ptr::from_ref(column), place));
+    }
+
+    /// Asks for the bytes of a record that its row will look at, so that they are there soon: memory is
+    /// slow to answer, but answers many questions at once. The sum means nothing.
+    pub(crate) fn fetch(&self, record: &[u8]) -> u8 {
+        let mut sum = 0;
+        for section in &self.sections {
+            let bytes = section.of(record).unwrap_or_default();
+            for line in bytes.iter().step_by(CACHE_LINE).take(MOST_LINES) {
+                sum ^= line;
+            }
+        }
+        sum
     }
 
     fn get(&self, column: &Column) -> Option<&Locator> {

@@ -13,8 +13,8 @@
 //! and no other does.
 //! Invariant: a shard is locked for one chunk at a time.
 
-use super::column::{Coded, Truth};
-use super::plan::{Judge, Node};
+use super::column::{Kept, Truth};
+use super::plan::{self, Judge, Node};
 use super::registry::{Registry, Tracked};
 use super::row::{CompactRow, Locator, Locators};
 use crate::embedded::epoch::Epoch;
@@ -48,7 +48,7 @@ pub(crate) trait Sink: Send {
 
     /// Takes all slots of a shard, none of which has changed since the snapshot, for which the
     /// condition, about one column, is true; `None`: all records. `false` if it cannot.
-    fn whole(&mut self, _shard: &Shard, _condition: Option<(&Coded, &Truth)>) -> bool {
+    fn whole(&mut self, _shard: &Shard, _condition: Option<(&Kept, &Truth)>) -> bool {
         false
     }
 }
@@ -138,21 +138,21 @@ impl Scan<'_> {
         if shard.read().column(tracked.number).is_some() {
             return true;
         }
-        let locator = Locator::new(&tracked.column);
         let shapes = self.shapes.read();
         let shard = shard.upgradable_read();
         if shard.column(tracked.number).is_some() {
             return true;
         }
-        let mut column = Coded::new(tracked.clone(), shard.len() as usize);
-        let mut scratch = Vec::new();
-        for slot in 0..shard.len() {
-            if slot as usize % CHUNK == 0 && !self.registry.has_room(0) {
-                return false;
-            }
-            let Some(record) = shard.get(slot) else { continue };
-            column.set(slot, Some(locator.bytes(&tracked.column, record, &shapes, &mut scratch)));
+        let slots = shard.len() as usize;
+        let mut column = None;
+        if self.is_compared_only(&tracked.column) {
+            column = self.fill(Kept::numbers(tracked, slots), &shard, &shapes);
+            column = column.filter(|it| !it.is_unfit() && !it.has_few_values(self.registry.few_values()));
         }
+        if column.is_none() {
+            column = self.fill(Kept::coded(tracked, slots), &shard, &shapes);
+        }
+        let Some(column) = column else { return false };
         drop(shapes);
         let mut shard = RwLockUpgradableReadGuard::upgrade(shard);
         // Within the lock: whoever drops it looks here after saying so.
@@ -161,6 +161,30 @@ impl Scan<'_> {
             shard.columns.push(column);
         }
         true
+    }
+
+    /// `None` if there is no room for it.
+    fn fill(&self, mut column: Kept, shard: &Shard, shapes: &Known) -> Option<Kept> {
+        let tracked = column.tracked.clone();
+        let locator = Locator::new(&tracked.column);
+        let mut scratch = Vec::new();
+        for slot in 0..shard.len() {
+            if slot as usize % CHUNK == 0 && !self.registry.has_room(0) {
+                return None;
+            }
+            let Some(record) = shard.get(slot) else { continue };
+            let bytes = locator.bytes(&tracked.column, record, shapes, &mut scratch);
+            column.set(slot, Some(bytes), shapes);
+        }
+        Some(column)
+    }
+
+    /// Whether this query does nothing with a column but compare it with numbers, other than for
+    /// equality.
+    fn is_compared_only(&self, column: &Column) -> bool {
+        let condition = self.filter.condition.as_ref();
+        !self.asked.contains(&column)
+            && condition.is_some_and(|it| plan::is_compared_only(&it.tree(), column))
     }
 }
 
@@ -214,7 +238,8 @@ impl Part<'_, '_> {
     }
 
     fn judge(&self, shard: &Shard, shapes: &Known) -> Judged {
-        let judge = |by: &Judge<'_>| shard.column(by.number).map(|column| column.judge(&by.leaf, shapes));
+        let judge =
+            |by: &Judge<'_>| shard.column(by.number).and_then(|column| column.judge(&by.leaf, shapes));
         self.judges.iter().map(judge).collect()
     }
 
@@ -265,15 +290,21 @@ impl Part<'_, '_> {
         if self.scan.above.is_none() && sink.chunk(shard, first, &mask) {
             return;
         }
-        keep(&mut mask, |bit| {
-            if let Some(bytes) = shard.get(first + bit) {
-                let row = self.row(bytes, shapes);
-                if self.scan.above.is_none_or(|above| row.id() > above) {
-                    sink.row(&row);
-                }
-            }
-            true
-        });
+        for (word, bits) in (first..).step_by(64).zip(mask).filter(|(_, bits)| *bits != 0) {
+            keep_in_word(
+                bits,
+                word,
+                shard,
+                |_| 0,
+                |bytes| {
+                    let row = self.row(bytes, shapes);
+                    if self.scan.above.is_none_or(|above| row.id() > above) {
+                        sink.row(&row);
+                    }
+                    true
+                },
+            );
+        }
     }
 
     /// Keeps the slots for which a part of the condition is true.
@@ -299,9 +330,11 @@ impl Part<'_, '_> {
             }
             Node::Leaf(place, leaf) => {
                 let column = chunk.shard.column(self.judges[*place].number);
-                match (&chunk.judged[*place], column) {
-                    (Some(truth), Some(column)) => by_column(truth, column, chunk.first, mask),
-                    _ => self.by_rows(|row| leaf.holds(row), chunk, mask),
+                let truth = chunk.judged[*place].as_ref();
+                let is_told =
+                    column.zip(truth).is_some_and(|(column, truth)| column.narrow(truth, chunk.first, mask));
+                if !is_told {
+                    self.by_rows(|row| leaf.holds(row), chunk, mask);
                 }
             }
             Node::Rows(tree) => self.by_rows(|row| tree.holds(row), chunk, mask),
@@ -311,7 +344,8 @@ impl Part<'_, '_> {
     fn by_rows(&self, holds: impl Fn(&CompactRow<'_>) -> bool, chunk: &Chunk<'_>, mask: &mut Mask) {
         let Chunk { shard, shapes, first, .. } = *chunk;
         for (word, bits) in (first..).step_by(64).zip(mask.iter_mut()).filter(|(_, bits)| **bits != 0) {
-            *bits = keep_in_word(*bits, word, shard, |bytes| holds(&self.row(bytes, shapes)));
+            let fetch = |bytes: &[u8]| self.locators.fetch(bytes);
+            *bits = keep_in_word(*bits, word, shard, fetch, |bytes| holds(&self.row(bytes, shapes)));
         }
     }
 
@@ -328,35 +362,34 @@ impl Part<'_, '_> {
     }
 }
 
-fn by_column(truth: &Truth, column: &Coded, first: u32, mask: &mut Mask) {
-    let codes = column.codes().get(first as usize..).unwrap_or_default();
-    for (word, codes) in mask.iter_mut().zip(codes.chunks(64).chain(std::iter::repeat(&[][..]))) {
-        if *word != 0 {
-            *word &= truth.bits(codes);
-        }
-    }
-}
-
-/// Judges the records of one word of slots. They lie scattered in memory: the first bytes of several
-/// are asked for before any is looked at, so that waiting for one is waiting for all.
-fn keep_in_word(word: u64, first: u32, shard: &Shard, judge: impl Fn(&[u8]) -> bool) -> u64 {
-    let mut kept = 0;
-    let mut left = word;
+/// Judges the records of one word of slots. They lie scattered in memory: what will be looked at of
+/// several is asked for before any is, so that waiting for one is waiting for all.
+fn keep_in_word(
+    word: u64,
+    first: u32,
+    shard: &Shard,
+    fetch: impl Fn(&[u8]) -> u8,
+    mut judge: impl FnMut(&[u8]) -> bool,
+) -> u64 {
+    let (mut kept, mut left) = (0, word);
     while left != 0 {
-        let mut group: [(u32, Option<&[u8]>); AHEAD] = [(0, None); AHEAD];
-        let mut fetched = 0u8;
-        for entry in &mut group {
-            if left == 0 {
-                break;
-            }
+        let mut group: [(u32, &[u8]); AHEAD] = [(0, &[]); AHEAD];
+        let (mut size, mut sum) = (0, 0);
+        while left != 0 && size < AHEAD {
             let bit = left.trailing_zeros();
             left &= left - 1;
-            *entry = (bit, shard.get(first + bit));
-            fetched ^= entry.1.map_or(0, |bytes| bytes[0] ^ bytes[bytes.len() / 2]);
+            if let Some(bytes) = shard.get(first + bit) {
+                sum ^= bytes[0] ^ bytes.get(64).copied().unwrap_or_default();
+                group[size] = (bit, bytes);
+                size += 1;
+            }
         }
-        std::hint::black_box(fetched);
-        for (bit, bytes) in group {
-            if bytes.is_some_and(&judge) {
+        for (_, bytes) in &group[..size] {
+            sum ^= fetch(bytes);
+        }
+        std::hint::black_box(sum);
+        for (bit, bytes) in &group[..size] {
+            if judge(bytes) {
                 kept |= 1 << bit;
             }
         }

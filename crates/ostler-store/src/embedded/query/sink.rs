@@ -4,7 +4,8 @@
 //!
 //! Invariant: what a sink holds does not depend on the order in which rows come.
 
-use super::column::{datum_of, Coded, Truth};
+use super::coded::Coded;
+use super::column::{datum_of, Kept, Truth};
 use super::row::CompactRow;
 use super::scan::{each, Mask, Sink};
 use crate::embedded::shard::Shard;
@@ -155,7 +156,7 @@ impl Fold {
     /// The column grouped by, if it is kept here and its values tell all of the group: an object's do
     /// not.
     fn kept<'a>(&self, shard: &'a Shard) -> Option<&'a Coded> {
-        let column = shard.column(self.group_column?)?;
+        let column = shard.column(self.group_column?)?.as_coded()?;
         (!column.has_objects()).then_some(column)
     }
 }
@@ -186,17 +187,21 @@ impl Sink for Fold {
         true
     }
 
-    fn whole(&mut self, shard: &Shard, condition: Option<(&Coded, &Truth)>) -> bool {
+    fn whole(&mut self, shard: &Shard, condition: Option<(&Kept, &Truth)>) -> bool {
         if self.only_counts() {
-            self.count_all(condition.map_or(shard.records() as u64, |(column, truth)| column.count(truth)));
-            return true;
+            let count = match condition {
+                None => Some(shard.records() as u64),
+                Some((column, truth)) => column.count(truth),
+            };
+            self.count_all(count.unwrap_or_default());
+            return count.is_some();
         }
         let Some(column) = self.kept(shard) else { return false };
-        if condition.is_some_and(|(other, _)| other.tracked.number != column.tracked.number) {
+        if condition.is_some_and(|(other, _)| Some(other.tracked.number) != self.group_column) {
             return false;
         }
         for (code, bytes, rows) in column.values() {
-            if condition.is_none_or(|(_, truth)| truth.of(code)) {
+            if condition.is_none_or(|(_, truth)| Coded::is_among(truth, code)) {
                 self.count_value(bytes, u64::from(rows));
             }
         }

@@ -18,6 +18,7 @@ use std::sync::Arc;
 
 mod busy;
 mod cases;
+mod ranges;
 
 pub(super) fn run<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
@@ -31,27 +32,27 @@ pub(super) const NOTHING_AT_ONCE: Bounds = Bounds {
     few_left: 0,
     walk_at_once: 1,
     walk_at_most: 3,
-    walk_rather: 1,
+    after_scans: 1,
+    few_distinct: 0,
 };
 
 fn engines() -> Vec<(&'static str, Embedded)> {
-    let with = |bounds, after_scans, column_bytes| Options {
-        bounds,
-        after_scans,
-        column_bytes,
-        ..Options::default()
-    };
     // Little enough to be done by columns, if they are there.
-    let by_columns = Bounds { few_rows: 0, walk_at_once: 0, walk_at_most: 0, ..Bounds::default() };
+    let by_columns =
+        Bounds { few_rows: 0, walk_at_once: 0, walk_at_most: 0, after_scans: 1, ..Bounds::default() };
     [
-        ("at once", with(Bounds::default(), 2, 1 << 20)),
-        ("scans", with(NOTHING_AT_ONCE, 1, 0)),
-        ("columns", with(NOTHING_AT_ONCE, 1, 1 << 20)),
-        ("columns at once", with(by_columns, 1, 1 << 20)),
-        ("some columns", with(NOTHING_AT_ONCE, 1, 1500)),
+        ("at once", Bounds::default(), 1 << 20),
+        ("scans", NOTHING_AT_ONCE, 0),
+        ("columns", NOTHING_AT_ONCE, 1 << 20),
+        ("columns at once", by_columns, 1 << 20),
+        ("some columns", NOTHING_AT_ONCE, 1500),
     ]
-    .map(|(name, options)| (name, Embedded::in_memory_with(&options)))
+    .map(|(name, bounds, column_bytes)| (name, store(bounds, column_bytes)))
     .into()
+}
+
+pub(super) fn store(bounds: Bounds, column_bytes: u64) -> Embedded {
+    Embedded::in_memory_bounded(&Options { column_bytes, ..Options::default() }, bounds)
 }
 
 /// Every third entity is connected.

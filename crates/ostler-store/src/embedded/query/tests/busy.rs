@@ -1,8 +1,8 @@
 //! Queries while others write, and while callers go away.
 
-use super::{parse, run, NOTHING_AT_ONCE};
+use super::{parse, run, Bounds, NOTHING_AT_ONCE};
 use crate::contract::{at, create, id, one, record};
-use crate::embedded::{Embedded, Options};
+use crate::embedded::Embedded;
 use crate::{After, Change, CommitError, Live, NobodyConnected, Order, Plan, Store, StoreError};
 use futures_util::FutureExt;
 use ostler_core::json::Object;
@@ -13,8 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Arc;
 
 fn store(column_bytes: u64) -> Embedded {
-    let options = Options { bounds: NOTHING_AT_ONCE, after_scans: 1, column_bytes, ..Options::default() };
-    Embedded::in_memory_with(&options)
+    super::store(NOTHING_AT_ONCE, column_bytes)
 }
 
 async fn report(store: &Embedded, text: &str, json: &str) {
@@ -199,8 +198,7 @@ fn too_many_waiting_queries_are_refused() {
 
 #[test]
 fn columns_come_when_asked_for_again_and_stay_within_their_bytes() {
-    let options = Options { bounds: NOTHING_AT_ONCE, column_bytes: 24 * 1024, ..Options::default() };
-    let store = Embedded::in_memory_with(&options);
+    let store = super::store(Bounds { after_scans: 2, ..NOTHING_AT_ONCE }, 24 * 1024);
     run(async {
         for n in 0..300 {
             create(&store, &record(&format!("d-{n:03}"))).await;

@@ -1,9 +1,12 @@
-//! Measures the embedded store on this machine: `measure [devices] [seconds] [folder]`.
+//! Measures the embedded store on this machine: `measure [query] [devices] [seconds] [folder]`.
 //!
 //! Registers devices with twins of about 2.5 KB of JSON, reopens the store, and patches three
-//! reported properties of random twins with 1, 64 and 1,024 commits waiting. The raw rate of
+//! reported properties of random twins with 1, 64 and 1,024 commits waiting; with `query` it asks
+//! queries instead, without columns, with them, and beside writers. The raw rate of
 //! fdatasync on the same disk is measured between the runs: compare ratios, not figures of different
 //! runs.
+
+mod query;
 
 use ostler_core::id::EntityId;
 use ostler_core::identity::{FreshSecrets, Identity, IdentitySpec};
@@ -213,12 +216,14 @@ async fn patches(store: Arc<Embedded>, devices: u64, waiting: u64, seconds: f64,
 }
 
 fn main() {
-    let mut arguments = std::env::args().skip(1);
+    let mut arguments = std::env::args().skip(1).peekable();
+    let is_query = arguments.next_if(|word| word == "query").is_some();
     let devices: u64 = arguments.next().and_then(|text| text.parse().ok()).unwrap_or(100_000);
     let seconds: f64 = arguments.next().and_then(|text| text.parse().ok()).unwrap_or(5.0);
     let folder = arguments.next().map_or_else(|| std::env::temp_dir().join("ostler-measure"), PathBuf::from);
     let data = folder.join(format!("store-{devices}"));
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().expect("runtime");
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build().expect("runtime");
     let sample = record(7);
     let mut text = Vec::new();
     let twin = &sample.twin;
@@ -243,6 +248,10 @@ fn main() {
         say(&format!("open, empty: {:.1} ms", began.elapsed().as_secs_f64() * 1e3));
         runtime.block_on(fill(&store, devices));
         runtime.block_on(store.close());
+    }
+    if is_query {
+        query::measure(&data, devices, seconds, &runtime);
+        return;
     }
     let rss = memory("VmRSS");
     let began = Instant::now();
