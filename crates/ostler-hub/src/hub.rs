@@ -32,7 +32,7 @@ const COMMIT_TRIES: usize = 100;
 /// Entities whose last disconnect is remembered.
 const REMEMBERED_ENDS: usize = 10_000;
 /// Locks that keep notifications of one twin in the order of their versions.
-const NOTIFY_LOCKS: usize = 1024;
+const NOTIFY_LOCKS: usize = 8192;
 
 /// Where a hub takes the time of day from; tests bring their own.
 #[derive(Clone)]

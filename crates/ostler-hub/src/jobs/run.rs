@@ -10,6 +10,7 @@ use super::scheduler::sleep;
 use super::sweep::{pending, put, Sweep};
 use super::table::{Asked, Live, Phase, Rest, Shared, Wish};
 use super::targets::{NoTargets, Targets};
+use futures_util::future::try_join_all;
 use ostler_core::id::EntityId;
 use ostler_core::job::{DeviceJobStatus, Job, JobId, Stage, Tally, Waves};
 use ostler_store::{Change, CommitError, Expect, Revision, Shelf};
@@ -17,6 +18,8 @@ use std::sync::Arc;
 
 /// Device jobs written at a time when a job starts.
 const EXPAND_AT_ONCE: usize = 4096;
+/// Such commits under way.
+const EXPAND_COMMITS: usize = 4;
 /// Devices of a first wave that are handed over in memory; those of a larger one are read again.
 const HANDED_OVER: usize = 65_536;
 
@@ -178,16 +181,15 @@ impl Run {
             let each = devices.iter().zip(waves);
             each.map(|(device, wave)| put(&[&prefix, device.as_str()].concat(), bytes(*wave))).collect()
         };
-        let batches = targets.devices.chunks(EXPAND_AT_ONCE).zip(waves.chunks(EXPAND_AT_ONCE));
-        let last = targets.devices.len().div_ceil(EXPAND_AT_ONCE).saturating_sub(1);
-        let mut together = Vec::new();
-        for (i, (devices, waves)) in batches.enumerate() {
-            if i == last {
-                together = changes(devices, waves);
-            } else {
-                self.shared.commit_all(|| changes(devices, waves)).await?;
-            }
+        // The last batch is written with the job, so a small job starts with one commit.
+        let split = targets.devices.len().saturating_sub(1) / EXPAND_AT_ONCE * EXPAND_AT_ONCE;
+        let batches = targets.devices[..split].chunks(EXPAND_AT_ONCE).zip(waves.chunks(EXPAND_AT_ONCE));
+        let batches: Vec<_> = batches.collect();
+        for some in batches.chunks(EXPAND_COMMITS) {
+            let commit = |(devices, waves): &(&[EntityId], &[usize])| changes(devices, waves);
+            try_join_all(some.iter().map(|batch| self.shared.commit_all(move || commit(batch)))).await?;
         }
+        let together = changes(&targets.devices[split..], &waves[split..]);
         self.tally =
             Tally::new(targets.devices.len() as u64, targets.waves.first().map_or(0, |wave| wave.devices));
         let first_wave = self.tally.wave.devices;

@@ -5,6 +5,8 @@
 //! Invariant: at most one task runs a job. A wish left with a job is answered by that task; leaving a wish
 //! with a job that waits starts its task.
 //!
+//! Invariant: a job stands in the schedule only while it waits, and once.
+//!
 //! Invariant: locks are taken in the order table, job.
 
 use super::waiting::Waiting;
@@ -20,7 +22,7 @@ use ostler_core::time::{Timestamp, TICKS_PER_SEC};
 use ostler_store::Store;
 use parking_lot::Mutex;
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::sync::{oneshot, watch, Notify, Semaphore};
 
@@ -49,7 +51,7 @@ pub(super) struct Asked {
 #[derive(Default)]
 pub(super) struct Live {
     state: Mutex<State>,
-    progress: OnceLock<watch::Sender<JobView>>,
+    progress: Mutex<Option<watch::Sender<JobView>>>,
     /// Wakes the job's task.
     pub(super) wake: Notify,
 }
@@ -92,19 +94,24 @@ impl Live {
 
     /// Whether anybody watches.
     pub(super) fn is_watched(&self) -> bool {
-        self.progress.get().is_some_and(|progress| progress.receiver_count() > 0)
+        self.progress.lock().as_ref().is_some_and(|progress| progress.receiver_count() > 0)
     }
 
     /// Shows a view to whoever watches.
     pub(super) fn show(&self, view: impl FnOnce() -> JobView) {
-        if let Some(progress) = self.progress.get() {
+        if let Some(progress) = &*self.progress.lock() {
             progress.send_replace(view());
         }
     }
 
+    /// Shows nothing more to whoever watches.
+    fn close_progress(&self) {
+        self.progress.lock().take();
+    }
+
     /// Watches from now on; `view` is what the first watcher sees at first.
     pub(super) fn watch(&self, view: JobView) -> watch::Receiver<JobView> {
-        self.progress.get_or_init(|| watch::Sender::new(view)).subscribe()
+        self.progress.lock().get_or_insert_with(|| watch::Sender::new(view)).subscribe()
     }
 }
 
@@ -121,7 +128,15 @@ enum Doing {
 
 struct Entry {
     doing: Doing,
+    /// Its time, while it stands in the schedule.
+    at: Option<Timestamp>,
     live: Arc<Live>,
+}
+
+impl Entry {
+    fn new(live: Arc<Live>) -> Entry {
+        Entry { doing: Doing::Creating, at: None, live }
+    }
 }
 
 #[derive(Default)]
@@ -229,7 +244,7 @@ impl Shared {
             return Err(Error::TooManyJobs(JOBS_ACTIVE));
         }
         let live = Arc::new(Live::default());
-        table.jobs.insert(id.clone(), Entry { doing: Doing::Creating, live: live.clone() });
+        table.jobs.insert(id.clone(), Entry::new(live.clone()));
         Ok(live)
     }
 
@@ -245,12 +260,14 @@ impl Shared {
             });
         }
         live.show(|| view);
+        live.close_progress();
     }
 
     /// A job's task ends because the hub stops; nobody answers wishes any more.
     pub(super) fn abandon(&self, id: &JobId) {
         if let Some(entry) = self.table.lock().jobs.get(id) {
             drop(entry.live.take_wishes());
+            entry.live.close_progress();
         }
     }
 
@@ -267,8 +284,7 @@ impl Shared {
 
     /// A stored job found at the start.
     pub(super) fn insert(&self, id: &JobId) {
-        let entry = Entry { doing: Doing::Creating, live: Arc::default() };
-        self.table.lock().jobs.insert(id.clone(), entry);
+        self.table.lock().jobs.insert(id.clone(), Entry::new(Arc::default()));
     }
 
     /// The job's task ends or its document has become durable. `false` when a wish has come meanwhile:
@@ -285,6 +301,7 @@ impl Shared {
         drop(state);
         entry.doing = Doing::Waiting;
         if let Rest::Until(at) = rest {
+            entry.at = Some(*at);
             table.scheduled.insert((*at, id.clone()));
             self.wake.notify_one();
         }
@@ -301,10 +318,8 @@ impl Shared {
             }
             let Some((_, id)) = table.scheduled.pop_first() else { break };
             if let Some(entry) = table.jobs.get_mut(&id) {
-                if entry.doing == Doing::Waiting {
-                    entry.doing = Doing::Running;
-                    due.push(id);
-                }
+                (entry.doing, entry.at) = (Doing::Running, None);
+                due.push(id);
             }
         }
         (due, None)
@@ -343,8 +358,10 @@ impl Shared {
         entry.live.wake.notify_one();
         let start = entry.doing == Doing::Waiting;
         if start {
-            // What is left of it in the schedule is passed over when its time comes.
             entry.doing = Doing::Running;
+            if let Some(at) = entry.at.take() {
+                table.scheduled.remove(&(at, id.clone()));
+            }
         }
         Some((answered, start))
     }

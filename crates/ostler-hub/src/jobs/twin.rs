@@ -12,20 +12,20 @@ use super::feed::Todo;
 use super::sweep::put;
 use super::table::Shared;
 use super::wave::{Again, Event, Outcome, Wave};
-use crate::bus::Tell;
+use crate::bus::{Bus, Tell};
 use crate::events::{about, EventKind};
 use crate::hub::Hub;
 use futures_util::future::FutureExt;
 use ostler_core::id::EntityId;
 use ostler_core::job::{DeviceJobStatus, Failure, FailureCode, Job, Work};
 use ostler_core::json::Object;
-use ostler_core::twin::{DesiredChange, SectionKind, SectionPatch, TwinPatch};
+use ostler_core::twin::{DesiredChange, Section, SectionKind, SectionPatch, TwinPatch};
 use ostler_store::{Change, CommitError, Expect};
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
 
 /// Devices changed in one commit.
-const PATCH_AT_ONCE: usize = 1024;
+const PATCH_AT_ONCE: usize = 512;
 /// Batches of one job under way.
 const BATCHES: usize = 4;
 /// Twins changed before others get their turn.
@@ -146,22 +146,30 @@ async fn commit_all(
     outcomes: &mut Vec<Outcome>,
 ) -> Result<Vec<EntityId>, Gone> {
     let hub = shared.hub.upgrade().ok_or(Gone)?;
-    // Held until the devices are told, so that they hear of their versions in order.
-    let told = decided.iter().filter(|decided| decided.told.is_some()).map(|decided| &decided.device);
-    let turn = hub.notify_in_order(told).await;
+    // Held until the devices are told, so that they hear of their versions in order. Those that are not
+    // connected need not hear, and without them batches do not wait for each other.
+    let heeds = |decided: &Decided| decided.told.is_some() && hub.bus.is_connected(&decided.device);
+    let heeding: Vec<bool> = decided.iter().map(heeds).collect();
+    let ids = decided.iter().zip(&heeding).filter(|(_, heeds)| **heeds).map(|(decided, _)| &decided.device);
+    let turn = hub.notify_in_order(ids).await;
     let (mut changes, mut rest) = (Vec::with_capacity(decided.len()), Vec::with_capacity(decided.len()));
     for Decided { device, change, told, version, error } in decided {
         changes.push(change);
         rest.push((device, told, version, error));
     }
     let results = hub.commit_all(changes).await;
-    let (mut left, mut trouble) = (Vec::new(), None);
-    for ((device, told, version, error), result) in rest.into_iter().zip(results) {
+    let (mut left, mut late, mut trouble) = (Vec::new(), Vec::new(), None);
+    for (((device, told, version, error), result), heeds) in rest.into_iter().zip(results).zip(heeding) {
         match result {
             Ok(_) => {
                 if error.is_none() {
                     hub.stats().service_changes.add(1);
-                    tell(&hub, &device, patch, told, version);
+                    show(&hub, &device, patch, told.as_ref(), version);
+                }
+                match told {
+                    Some(change) if heeds => hub.tell(&device, Tell::DesiredChanged(Arc::new(change))),
+                    Some(change) if hub.bus.is_connected(&device) => late.push((device.clone(), change)),
+                    _ => {}
                 }
                 outcomes.push(outcome(device, error));
             }
@@ -176,6 +184,9 @@ async fn commit_all(
         }
     }
     drop(turn);
+    for (device, change) in late {
+        tell_late(shared, &hub, &device, change).await?;
+    }
     // A hub that is only waited for must be able to go.
     drop(hub);
     if let Some(error) = trouble {
@@ -196,14 +207,25 @@ fn outcome(device: EntityId, error: Option<Failure>) -> Outcome {
     }
 }
 
-/// Tells the device and the watchers.
-fn tell(hub: &Hub, device: &EntityId, patch: &TwinPatch, told: Option<DesiredChange>, version: u64) {
+/// Tells a device that connected while its change was being committed. When the next change was told
+/// before this one, the device is given everything, because it drops what is older than what it has.
+async fn tell_late(shared: &Shared, hub: &Hub, device: &EntityId, change: DesiredChange) -> Result<(), Gone> {
+    let _turn = hub.notify_in_order(std::iter::once(device)).await;
+    let Some(record) = shared.read(|| shared.store.load(device)).await? else { return Ok(()) };
+    let (desired, nothing) = (&record.twin.desired, Section::default());
+    let all = || DesiredChange { patch: desired.as_patch_over(&nothing), version: desired.version };
+    let change = if desired.version == change.version { change } else { all() };
+    hub.tell(device, Tell::DesiredChanged(Arc::new(change)));
+    Ok(())
+}
+
+/// Shows a change to the watchers of the live stream.
+fn show(hub: &Hub, device: &EntityId, patch: &TwinPatch, told: Option<&DesiredChange>, version: u64) {
     if let Some(change) = told {
         hub.events().emit(|| {
             let (section, version, patch) = (SectionKind::Desired, change.version, change.patch.clone());
             about(device, hub.now(), EventKind::TwinChanged { section, version, patch })
         });
-        hub.tell(device, Tell::DesiredChanged(Arc::new(change)));
     }
     if let Some(tags) = &patch.tags {
         hub.events().emit(|| {
