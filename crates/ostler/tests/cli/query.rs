@@ -84,10 +84,17 @@ fn a_mistake_is_shown_where_it_is() {
     let query = lines.iter().position(|line| line.contains("WHERE tags.site == 'Oslo'")).unwrap();
     let caret = lines[query + 1].find('^').unwrap();
     assert_eq!(&lines[query][caret..=caret], "=", "{}", ran.stderr);
-    assert!(lines.last().unwrap().starts_with("error: ") && ran.stdout.is_empty(), "{}", ran.stderr);
+    assert!(
+        lines.last().unwrap().starts_with("error: Line 1:40 found '='") && ran.stdout.is_empty(),
+        "{}",
+        ran.stderr
+    );
     let ran = hub.run(&["query", "SELEC * FROM devices", "-o", "json"]).fails(2);
     let error: Value = serde_json::from_str(&ran.stderr).unwrap();
-    assert_eq!(error["error"]["exitCode"], 2, "{}", ran.stderr);
+    assert_eq!(
+        (&error["error"]["exitCode"], &error["error"]["code"]),
+        (&json!(2), &json!("IotHubFormatError"))
+    );
 }
 
 #[test]

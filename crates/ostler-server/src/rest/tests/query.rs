@@ -235,6 +235,39 @@ async fn a_token_outlives_the_hub() {
 }
 
 #[tokio::test]
+async fn what_a_job_did_is_found() {
+    let hub = TestHub::start().await;
+    hub.device("pump-1").await;
+    hub.register("pump-2").await;
+    let method = r#"{"type":"scheduleDeviceMethod","queryCondition":"deviceId = 'pump-1'",
+        "cloudToDeviceMethod":{"methodName":"echo","payload":{"speed":1.50}}}"#;
+    let twin =
+        r#"{"type":"scheduleUpdateTwin","queryCondition":"*","updateTwin":{"etag":"*","tags":{"site":"A"}}}"#;
+    for (id, body) in [("j1", method), ("j2", twin)] {
+        let answer = hub.call("service", &format!("PUT /jobs/v2/{id}"), &[], body).await;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        let job = format!("GET /jobs/v2/{id}");
+        while !hub.call("service", &job, &[], "").await.body.contains(r#""status":"completed""#) {
+            tokio::task::yield_now().await;
+        }
+    }
+    let row = ask(&hub, "SELECT * FROM devices.jobs WHERE jobId = 'j1'", &[]).await;
+    assert_eq!(row.header("x-ms-item-type"), Some("DeviceJob"));
+    for part in [
+        r#"[{"deviceId":"pump-1","jobId":"j1","jobType":"scheduleDeviceMethod","status":"completed","startTimeUtc":""#,
+        r#""outcome":{"deviceMethodResponse":{"status":200,"payload":{"speed":1.50}}}}]"#,
+    ] {
+        assert!(row.body.contains(part), "{part}: {}", row.body);
+    }
+    let text = "SELECT deviceId FROM devices.jobs WHERE devices.jobs.jobType = 'scheduleUpdateTwin'";
+    assert_eq!(pages(&hub, text, "1", "deviceId").await, [["pump-1"], ["pump-2"]]);
+    let counted = "SELECT status, COUNT() AS n FROM devices.jobs GROUP BY status";
+    assert_eq!(ask(&hub, counted, &[]).await.body, r#"[{"status":"completed","n":3}]"#);
+    let changed = ask(&hub, "SELECT COUNT() AS n FROM devices WHERE tags.site = 'A'", &[]).await;
+    assert_eq!(changed.body, r#"[{"n":2}]"#);
+}
+
+#[tokio::test]
 async fn what_cannot_be_read_is_told_with_its_place() {
     let hub = TestHub::start().await;
     let too_long = format!("SELECT * FROM devices WHERE tags.x = '{}'", "x".repeat(8200));

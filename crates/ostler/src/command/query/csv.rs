@@ -1,6 +1,6 @@
 //! Rows as CSV (RFC 4180, lines end with LF), for spreadsheets.
 //!
-//! Invariant: every line has as many cells as the header; what a row lacks is an empty cell.
+//! Invariant: every line has as many cells as the header; what a row lacks, and null, is an empty cell.
 
 use ostler_service_sdk::JsonObject;
 use serde_json::Value;
@@ -27,7 +27,7 @@ pub fn print(rows: &Rows, out: &Out) -> Result {
 
 fn cell(row: &JsonObject, column: &str) -> String {
     match row.get(column) {
-        None => String::new(),
+        None | Some(Value::Null) => String::new(),
         Some(Value::String(text)) => text.clone(),
         Some(value) => value.to_string(),
     }

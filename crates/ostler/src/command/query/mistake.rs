@@ -12,17 +12,21 @@ use crate::output::{printable, Out, Tone};
 /// Characters of a long line shown on either side of a mistake.
 const AROUND: usize = 60;
 
+/// How the service begins what it says about a query that it cannot read.
+const PREFIX: &str = "SQL query parse failed due to following errors:";
+
 /// The hub's refusal; one that names a position is a mistake of who typed the query.
 pub fn failure(error: Error, text: &str) -> Failure {
-    let mistake = error.fault().and_then(|fault| position(&fault.message)).is_some_and(|at| at.is_in(text));
-    match Failure::from(error) {
-        Failure::Told { message, advice, code, exit } => {
-            // An error is one line; the service's text for it is not.
-            let message = message.split_whitespace().collect::<Vec<_>>().join(" ");
-            Failure::Told { message, advice, code, exit: if mistake { Exit::Usage } else { exit } }
-        }
-        other => other,
-    }
+    let fault = error.fault().map(|fault| (fault.name.clone(), fault.message.clone()));
+    let Some((code, message)) =
+        fault.filter(|(_, message)| position(message).is_some_and(|at| at.is_in(text)))
+    else {
+        return error.into();
+    };
+    // An error is one line; the service's text for it is not.
+    let told =
+        message.strip_prefix(PREFIX).unwrap_or(&message).split_whitespace().collect::<Vec<_>>().join(" ");
+    Failure::Told { exit: Exit::Usage, message: told, advice: None, code }
 }
 
 /// Shows the query with a caret under the mistake, for people.
