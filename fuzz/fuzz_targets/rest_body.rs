@@ -15,9 +15,11 @@ use ostler_wire::rest::error::ErrorReport;
 use ostler_wire::rest::etag::{bare, header_value, IfMatch};
 use ostler_wire::rest::identity::read_identity;
 use ostler_wire::rest::method::{read_call, write_answer};
+use ostler_wire::rest::page::{read_continuation, read_max_items, MAX_ITEMS};
 use ostler_wire::rest::query::{check_api_version, Query};
 use ostler_wire::rest::route::{Method, Route};
 use ostler_wire::rest::twin::{read_content, read_patch};
+use ostler_wire::rest::twin_query::{read_query, write_query};
 
 fuzz_target!(|data: &[u8]| {
     data.split(|&byte| byte == b'\n').take(16).for_each(request);
@@ -28,7 +30,10 @@ fn request(line: &[u8]) {
     match door % 8 {
         0 => bulk(body),
         1 => drop(read_identity(&EntityId::parse("pump-7").expect("a valid id"), body)),
-        2 => drop(read_patch(body)),
+        2 => {
+            drop(read_patch(body));
+            query(body);
+        }
         3 => drop(read_content(body)),
         4 => method(body),
         5 => drop(ErrorReport::parse(body)),
@@ -44,6 +49,14 @@ fn bulk(body: &[u8]) {
     let mut out = Vec::new();
     write_result(&errors, &mut out);
     assert_eq!(read_result(&out), Some(errors));
+}
+
+/// A query's text goes through as it is.
+fn query(body: &[u8]) {
+    let Ok(text) = read_query(body) else { return };
+    let mut out = Vec::new();
+    write_query(&text, &mut out);
+    assert_eq!(read_query(&out), Ok(text));
 }
 
 /// The payload goes through as the text it is.
@@ -70,6 +83,8 @@ fn request_line(text: &str) {
     let _ = check_api_version(Query::new(query));
     let _ = Query::new(query).value("api-version");
     let _ = IfMatch::parse(if_match);
+    assert!(read_max_items(if_match).map_or(true, |rows| (1..=MAX_ITEMS).contains(&rows)));
+    assert!(read_continuation(if_match).is_none_or(|token| !token.is_empty()));
     if let Some(etag) = if_match.filter(|etag| !etag.contains('"')) {
         let etag = bare(etag);
         assert_eq!(bare(&header_value(etag)), etag);
