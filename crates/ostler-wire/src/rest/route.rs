@@ -390,7 +390,7 @@ pub static ENDPOINTS: &[Endpoint] = &[
     row("importRegistry",     Post,   path!("$admin" "importRegistry"), RegistryWrite, Azure, Missing(IMPORT_EXPORT)),
 
     // Configurations (service §11).
-    row("testQueries",        Post,   path!("configurations" "testQueries"), RegistryWriteOrServiceConnect, Azure, Plain(|| Call::TestConfigurationQueries)),
+    row("testQueries",        Post,   path!("configurations" "testQueries"), RegistryReadOrServiceConnect, Azure, Plain(|| Call::TestConfigurationQueries)),
     row("listConfigurations", Get,    path!("configurations"), RegistryReadOrServiceConnect, Azure, Plain(|| Call::ListConfigurations)),
     row("getConfiguration",   Get,    path!("configurations" (id)), RegistryReadOrServiceConnect, Azure, Name(Call::GetConfiguration)),
     row("putConfiguration",   Put,    path!("configurations" (id)), RegistryWriteOrServiceConnect, Azure, Name(Call::PutConfiguration)),
