@@ -157,8 +157,7 @@ impl Server {
 
 /// Off the runtime's threads: a large store is read for seconds.
 async fn open_store(data: Data, limits: &Limits) -> Result<Arc<dyn Store>, StartError> {
-    let mut options = ostler_store::Options::default();
-    options.column_bytes = limits.query_columns;
+    let options = ostler_store::Options { column_bytes: limits.query_columns, ..Default::default() };
     let open = move || -> Result<Arc<dyn Store>, StartError> {
         let Data::Folder(folder) = data else { return Ok(Arc::new(Embedded::in_memory_with(&options))) };
         create_private_folder(&folder)
