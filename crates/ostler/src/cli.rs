@@ -5,8 +5,8 @@
 use clap::{Parser, Subcommand};
 
 use crate::command::{
-    backup, ca, completions, config, demo, device, doctor, method, module, monitor, policy, query, serve,
-    simulate, status, twin,
+    backup, ca, completions, config, demo, device, doctor, job, method, module, monitor, policy, query,
+    serve, simulate, status, twin,
 };
 use crate::exit::{Failure, Result, EXIT_CODES};
 use crate::output::{ColorChoice, Format, Out};
@@ -57,6 +57,9 @@ pub enum Command {
     /// Automatic configurations: settings that every twin gets that meets a condition
     #[command(visible_alias = "configs")]
     Config(config::Args),
+    /// Do one thing to many devices, now or later, and follow it
+    #[command(visible_alias = "jobs")]
+    Job(job::Args),
     /// Manage shared access policies and their keys
     #[command(visible_alias = "policies")]
     Policy(policy::Args),
@@ -92,6 +95,7 @@ impl Command {
             Self::Query(args) => block_on(query::run(args, out)),
             Self::Method(args) => block_on(method::run(args, out)),
             Self::Config(args) => block_on(config::run(args, out)),
+            Self::Job(args) => block_on(job::run(args, out)),
             Self::Policy(args) => block_on(policy::run(args, out)),
             Self::Ca(args) => block_on(ca::run(args, out)),
             Self::Monitor(args) => block_on(monitor::run(args, out)),

@@ -13,9 +13,10 @@ use ostler_service_sdk::{Error, ErrorCode, ErrorKind};
 pub const EXIT_CODES: &str = "\
 Exit codes:
   0  done
-  1  failed; also when some entries of a bulk operation failed, or `doctor` found a fault
+  1  failed; also when some entries of a bulk operation or some devices of a job
+     failed, or `doctor` found a fault
   2  wrong usage
-  3  not found: the device, module, policy or file named does not exist
+  3  not found: the device, module, job, policy or file named does not exist
   4  conflict: it exists already, or was changed meanwhile
   5  unauthorized: the connection string's policy or key was refused, or lacks a right
   6  the hub cannot be reached, or did not answer in time

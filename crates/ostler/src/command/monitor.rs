@@ -166,7 +166,8 @@ async fn listen(
     }
 }
 
-fn may_come_back(error: &Error) -> bool {
+/// Whether asking again later may help.
+pub fn may_come_back(error: &Error) -> bool {
     let transient = matches!(
         error.kind(),
         ErrorKind::Unreachable | ErrorKind::Timeout | ErrorKind::Busy | ErrorKind::Server

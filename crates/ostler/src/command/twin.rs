@@ -177,6 +177,11 @@ fn document(args: &Document) -> Result<TwinPatch> {
         (None, Some(path)) => input::json(path)?,
         (None, None) => return Err(Failure::usage("name --json or --file")),
     };
+    writable(value)
+}
+
+/// The sections of a twin that may be written; the rest is left out.
+pub fn writable(value: Value) -> Result<TwinPatch> {
     let Value::Object(mut twin) = value else {
         return Err(Failure::usage("a twin is a JSON object"));
     };

@@ -4,6 +4,7 @@
 
 mod docs;
 mod hub;
+mod jobs;
 mod query;
 mod simulate;
 mod support;

@@ -83,18 +83,28 @@ impl Hub {
         Self::start_in(TempDir::new().unwrap(), data.to_owned(), &[])
     }
 
+    /// The same, reached through a certain port, where an earlier hub was reached.
+    pub fn start_on_port(data: &Path, https_port: &str) -> Self {
+        Self::start_at(TempDir::new().unwrap(), data.to_owned(), https_port, &[])
+    }
+
     fn start_in(folder: TempDir, data: PathBuf, flags: &[&str]) -> Self {
+        Self::start_at(folder, data, "0", flags)
+    }
+
+    fn start_at(folder: TempDir, data: PathBuf, https_port: &str, flags: &[&str]) -> Self {
         let ready = folder.path().join("ready.json");
-        let process = ostler(&["serve", "--bind", "127.0.0.1", "--mqtt-port", "0", "--https-port", "0"])
-            .arg("--data")
-            .arg(&data)
-            .arg("--ready-file")
-            .arg(&ready)
-            .args(flags)
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let process =
+            ostler(&["serve", "--bind", "127.0.0.1", "--mqtt-port", "0", "--https-port", https_port])
+                .arg("--data")
+                .arg(&data)
+                .arg("--ready-file")
+                .arg(&ready)
+                .args(flags)
+                .stdout(Stdio::null())
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap();
         let mut hub = Self { process, folder, data };
         wait_for(|| {
             if let Some(status) = hub.process.try_wait().unwrap() {

@@ -1,0 +1,331 @@
+//! `ostler job watch`, and the waiting of `create` and `retry`: a job from now to its end.
+//!
+//! Must not know: what the job does.
+//!
+//! Invariant: the job outlives its watcher, and a watcher outlives an absence of the hub.
+
+use std::io::IsTerminal;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use indicatif::{ProgressBar, ProgressStyle};
+use jiff::Timestamp;
+use ostler_service_sdk::{Client, Job, JobProgress, JobStatus};
+use tokio::time::{sleep, Instant};
+
+use super::list::{causes, counts, print, wave};
+use super::{is_without_extensions, told};
+use crate::command::monitor::may_come_back;
+use crate::exit::{Exit, Failure, Result};
+use crate::output::{Out, Tone};
+use crate::when;
+
+/// How often a hub without a progress stream is asked.
+const POLL: Duration = Duration::from_secs(1);
+/// Plain lines come no faster than this, save for changes of status.
+const LINE_EVERY: Duration = Duration::from_secs(1);
+/// Waits between attempts to watch again after the hub went away.
+const FIRST_WAIT: Duration = Duration::from_millis(250);
+const MAX_WAIT: Duration = Duration::from_secs(5);
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  ostler job watch reboot-1
+  ostler job watch reboot-1 -o json | jq .deviceJobStatistics
+
+On a terminal a bar shows the rate, the time left, the wave and the failures by cause; elsewhere a line a second does,
+and with `-o json` a document for each change. Ctrl-C ends the watching, not the job.
+
+Exits with 0 if the job completed and no device failed, else with 1.")]
+pub struct Args {
+    #[arg(value_name = "JOB")]
+    id: String,
+}
+
+/// Whether to stay until the end of a new job.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub struct Follow {
+    /// Wait for its end; exits with 1 unless every device succeeded
+    #[arg(long)]
+    wait: bool,
+    /// Wait for its end and show the progress
+    #[arg(long, conflicts_with = "wait")]
+    watch: bool,
+}
+
+pub async fn run(hub: &Client, args: Args, out: &Out) -> Result {
+    follow(hub, &args.id, View::new(out), out).await
+}
+
+/// Tells that a job was made, or stays until its end.
+pub async fn follow_new(hub: &Client, job: Job, follow_it: Follow, out: &Out) -> Result {
+    match follow_it {
+        Follow { watch: true, .. } => follow(hub, &job.job_id, View::new(out), out).await,
+        Follow { wait: true, .. } => follow(hub, &job.job_id, View::Quiet, out).await,
+        _ => told(&job, out),
+    }
+}
+
+async fn follow(hub: &Client, id: &str, mut view: View, out: &Out) -> Result {
+    let end = tokio::select! {
+        end = until_final(hub, id, &mut view, out) => end?,
+        _ = tokio::signal::ctrl_c() => {
+            view.close();
+            out.note(format_args!("the job goes on; `ostler job watch {id}` shows it again"));
+            return Err(Failure::Silent(Exit::Failed));
+        }
+    };
+    view.close();
+    match (&view, out.is_json()) {
+        (View::Quiet, true) => out.json(&end)?,
+        (_, true) => {}
+        (View::Lines { .. }, false) => {}
+        (_, false) => print(&end, out)?,
+    }
+    verdict(&end)
+}
+
+/// How a job ended, as the exit code of whoever waited.
+fn verdict(job: &Job) -> Result {
+    let failed = job.device_job_statistics.map_or(0, |counts| counts.failed_count);
+    if job.status == JobStatus::Completed && failed == 0 {
+        Ok(())
+    } else {
+        Err(Failure::Silent(Exit::Failed))
+    }
+}
+
+async fn until_final(hub: &Client, id: &str, view: &mut View, out: &Out) -> Result<Job> {
+    // The first attempt fails for good: nobody waits for a job that was never there.
+    let mut source = Source::open(hub, id).await?;
+    let mut wait = FIRST_WAIT;
+    loop {
+        match source.next(view).await {
+            Some(Ok(job)) => {
+                wait = FIRST_WAIT;
+                view.show(&job, out)?;
+                if job.status.is_final() {
+                    return Ok(job);
+                }
+                continue;
+            }
+            Some(Err(error)) if !may_come_back(&error) => return Err(error.into()),
+            Some(Err(error)) => view.remark(format_args!("{error}; the job may go on"), out),
+            None => view.remark("the hub ended the stream; the job may go on", out),
+        }
+        source = loop {
+            sleep(wait).await;
+            wait = (wait * 2).min(MAX_WAIT);
+            match Source::open(hub, id).await {
+                Ok(source) => break source,
+                Err(error) if may_come_back(&error) => {}
+                Err(error) => return Err(error.into()),
+            }
+        };
+    }
+}
+
+/// Where news of a job come from.
+enum Source<'a> {
+    Stream(JobProgress),
+    /// A hub that tells only when asked.
+    Asking {
+        hub: &'a Client,
+        id: &'a str,
+        asked: bool,
+    },
+}
+
+impl<'a> Source<'a> {
+    async fn open(
+        hub: &'a Client,
+        id: &'a str,
+    ) -> std::result::Result<Source<'a>, ostler_service_sdk::Error> {
+        match hub.job_progress(id).await {
+            Ok(stream) => Ok(Source::Stream(stream)),
+            Err(error) if is_without_extensions(&error) => Ok(Source::Asking { hub, id, asked: false }),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The next state; meanwhile the view may count down.
+    async fn next(&mut self, view: &View) -> Option<std::result::Result<Job, ostler_service_sdk::Error>> {
+        match self {
+            Source::Stream(stream) => loop {
+                tokio::select! {
+                    job = stream.next() => return job,
+                    () = sleep(Duration::from_secs(1)) => view.tick(),
+                }
+            },
+            Source::Asking { hub, id, asked } => {
+                if std::mem::replace(asked, true) {
+                    sleep(POLL).await;
+                }
+                Some(hub.job(id).await)
+            }
+        }
+    }
+}
+
+/// How the progress is shown.
+enum View {
+    /// Not at all.
+    Quiet,
+    Json,
+    Bar(Bar),
+    Lines {
+        last: Option<(JobStatus, Instant)>,
+    },
+}
+
+impl View {
+    fn new(out: &Out) -> View {
+        if out.is_json() {
+            View::Json
+        } else if std::io::stderr().is_terminal() && std::io::stdout().is_terminal() {
+            View::Bar(Bar::new(out))
+        } else {
+            View::Lines { last: None }
+        }
+    }
+
+    fn show(&mut self, job: &Job, out: &Out) -> Result {
+        match self {
+            View::Quiet => Ok(()),
+            View::Json => out.json_line(job),
+            View::Bar(bar) => {
+                bar.show(job);
+                Ok(())
+            }
+            View::Lines { last } => {
+                let due = last.as_ref().is_none_or(|(status, at)| {
+                    *status != job.status || at.elapsed() >= LINE_EVERY || job.status.is_final()
+                });
+                if !due {
+                    return Ok(());
+                }
+                *last = Some((job.status.clone(), Instant::now()));
+                out.line(line(job))
+            }
+        }
+    }
+
+    fn remark(&self, text: impl std::fmt::Display, out: &Out) {
+        match self {
+            View::Bar(bar) => bar.bar.println(format!("warning: {text}")),
+            _ => out.warn(text),
+        }
+    }
+
+    fn tick(&self) {
+        if let View::Bar(bar) = self {
+            bar.bar.tick();
+        }
+    }
+
+    fn close(&self) {
+        if let View::Bar(bar) = self {
+            bar.bar.finish_and_clear();
+        }
+    }
+}
+
+/// A state of a job in one line: `12:00:03.120  reboot-1  running  1000: 900 succeeded, 2 failed  wave 1 of 3`.
+fn line(job: &Job) -> String {
+    let mut text = format!("{}  {}  {}", when::clock(&Timestamp::now().to_string()), job.job_id, job.status);
+    if job.device_job_statistics.is_some() {
+        text.push_str(&format!("  {}", counts(job)));
+    }
+    if let Some(wave) = wave(job) {
+        text.push_str(&format!("  wave {wave}"));
+    }
+    if !job.failures_by_cause.is_empty() {
+        text.push_str(&format!("  failures: {}", causes(job)));
+    }
+    for words in [&job.failure_reason, &job.status_message].into_iter().flatten() {
+        text.push_str(&format!("  {}", crate::output::printable(words).replace('\n', " ")));
+    }
+    text
+}
+
+/// A bar with the numbers below it.
+struct Bar {
+    bar: ProgressBar,
+    out: Out,
+}
+
+impl Bar {
+    fn new(out: &Out) -> Bar {
+        let bar = out.progress(Some(0), "");
+        let template = "{prefix} {bar:40} {human_pos}/{human_len} {per_sec} {eta} left\n{msg}";
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style.progress_chars("█▉▊▋▌▍▎▏ "));
+        }
+        Bar { bar, out: *out }
+    }
+
+    fn show(&self, job: &Job) {
+        let out = &self.out;
+        self.bar.set_prefix(format!("{} {}", out.paint_note(Tone::Bold, &job.job_id), job.status));
+        if let Some(counts) = job.device_job_statistics {
+            self.bar.set_length(counts.device_count);
+            self.bar.set_position(counts.ended());
+        }
+        self.bar.set_message(below(job, out));
+    }
+}
+
+/// The lines below the bar.
+fn below(job: &Job, out: &Out) -> String {
+    let mut lines = Vec::new();
+    match (&job.status, job.start_time.as_deref()) {
+        (JobStatus::Queued | JobStatus::Enqueued | JobStatus::Scheduled, Some(start)) => {
+            lines.push(format!("starts {}", when::ago_or_in(start, Timestamp::now())));
+        }
+        _ => lines.push(counts(job)),
+    }
+    if let Some(wave) = wave(job) {
+        lines.push(format!("wave {wave}"));
+    }
+    if !job.failures_by_cause.is_empty() {
+        lines.push(out.paint_note(Tone::Bad, format_args!("failures: {}", causes(job))));
+    }
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn job(text: &str) -> Job {
+        serde_json::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn only_a_job_without_failures_is_a_success() {
+        for (status, failed, good) in
+            [("completed", 0, true), ("completed", 1, false), ("cancelled", 0, false), ("failed", 0, false)]
+        {
+            let job = job(&format!(
+                r#"{{"jobId":"j","type":"scheduleUpdateTwin","status":"{status}","deviceJobStatistics":{{"failedCount":{failed}}}}}"#
+            ));
+            assert_eq!(verdict(&job).is_ok(), good, "{status} {failed}");
+        }
+    }
+
+    #[test]
+    fn a_line_tells_it_all() {
+        let job = job(
+            r#"{"jobId":"j","type":"scheduleDeviceMethod","status":"paused","statusMessage":"held by its gate",
+                "deviceJobStatistics":{"deviceCount":9,"failedCount":3,"succeededCount":4,"pendingCount":2},
+                "wave":{"number":1,"count":2},"failuresByCause":{"A":1,"B":2}}"#,
+        );
+        let line = line(&job);
+        let (_, told) = line.split_once("  ").unwrap();
+        assert_eq!(
+            told,
+            "j  paused  9: 4 succeeded, 3 failed, 2 pending  wave 1 of 2  failures: B 2, A 1  held by its gate"
+        );
+    }
+}
