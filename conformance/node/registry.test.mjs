@@ -229,21 +229,3 @@ it('conditional writes (If-Match)', 'a stale etag is an InvalidEtagError', async
   await registry.updateTwin(deviceId, { tags: { a: 1 } }, twin.etag);
   await rejectsWith(registry.updateTwin(deviceId, { tags: { a: 2 } }, twin.etag), errors.InvalidEtagError);
 });
-
-// ---------------------------------------------------------------- not there yet
-
-const notOffered = 'Azure offers these';
-
-it(
-  'not offered yet: fails at once and says so',
-  'a query',
-  () => assert.rejects(registry.createQuery('SELECT * FROM devices').nextAsTwin(), (error) => /not supported/.test(error.responseBody)),
-  { localOnly: notOffered },
-);
-
-it(
-  'not offered yet: fails at once and says so',
-  'configurations',
-  () => assert.rejects(registry.getConfigurations(), (error) => /not supported/.test(error.responseBody)),
-  { localOnly: notOffered },
-);
