@@ -61,6 +61,10 @@ pub struct Stats {
     pub job_steps_canceled: Counter,
     /// Pages of queries asked for.
     pub queries: Counter,
+    /// Twins that the engine of configurations looked at.
+    pub configuration_looks: Counter,
+    /// Twins that it changed.
+    pub configuration_changes: Counter,
     /// Commits that had to be decided again because the record had changed.
     pub commit_retries: Counter,
 }

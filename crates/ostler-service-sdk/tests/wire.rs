@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use ostler_service_sdk::{
-    BulkEntry, BulkOptions, Client, Device, DeviceId, EntityId, Error, ErrorKind, EventFilter, EventKind,
-    IfMatch, ImportMode, ItemType, JobFilter, JobStatus, JobWork, MethodCall, NewJob, RetryPolicy, TwinPatch,
+    BulkEntry, BulkOptions, Client, Configuration, ConfigurationContent, ConfigurationQueries, Device,
+    DeviceId, EntityId, Error, ErrorKind, EventFilter, EventKind, IfMatch, ImportMode, ItemType, JobFilter,
+    JobStatus, JobWork, MethodCall, NewJob, RetryPolicy, TwinPatch,
 };
 use serde_json::{json, Value};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -460,4 +461,50 @@ async fn progress_is_read_line_by_line() {
     assert_eq!(progress.next().await.unwrap().unwrap().status, JobStatus::Paused);
     assert_eq!(progress.next().await.unwrap().unwrap().status, JobStatus::Other("y".into()));
     assert_eq!(hub.lines(), ["GET /ostler/v1/jobs/j/progress?api-version=2021-04-12"]);
+}
+
+#[tokio::test]
+async fn configurations_are_written_with_their_condition() {
+    let stored = json!({ "id": "c+1", "etag": "MQ==", "content": { "deviceContent": { "properties.desired.a": 1.0 } } });
+    let hub = Hub::start([
+        answer(200, stored.clone()),
+        answer(200, stored.clone()),
+        answer(200, stored.clone()),
+        answer(200, json!([stored])),
+        answer(200, json!({ "targetConditionError": "no", "customMetricQueryErrors": null })),
+        Reply::Answer(204, "", String::new()),
+        Reply::Answer(204, "", String::new()),
+    ])
+    .await;
+    let settings = json!({ "properties.desired.a": 1.0 }).as_object().unwrap().clone();
+    let content = ConfigurationContent::devices(settings);
+    let configuration = Configuration::new("c+1", content.clone(), "*", 3);
+    let made = hub.client.create_configuration(&configuration).await.unwrap();
+    hub.client.update_configuration(&made, IfMatch::from_etag(made.etag.as_deref())).await.unwrap();
+    hub.client.configuration("c+1").await.unwrap();
+    assert_eq!(hub.client.configurations(100).await.unwrap(), [made]);
+    let queries =
+        ConfigurationQueries { target_condition: Some("x".into()), ..ConfigurationQueries::default() };
+    assert!(!hub.client.test_configuration_queries(&queries).await.unwrap().is_empty());
+    hub.client.apply_configuration_content(&device_id("e"), &content).await.unwrap();
+    hub.client.delete_configuration("c+1", IfMatch::Any).await.unwrap();
+    assert_eq!(
+        hub.lines(),
+        [
+            "PUT /configurations/c%2B1?api-version=2021-04-12",
+            "PUT /configurations/c%2B1?api-version=2021-04-12",
+            "GET /configurations/c%2B1?api-version=2021-04-12",
+            "GET /configurations?api-version=2021-04-12&top=100",
+            "POST /configurations/testQueries?api-version=2021-04-12",
+            "POST /devices/e/applyConfigurationContent?api-version=2021-04-12",
+            "DELETE /configurations/c%2B1?api-version=2021-04-12",
+        ]
+    );
+    let seen = hub.seen();
+    let if_match: Vec<_> = seen.iter().map(|seen| seen.header("if-match")).collect();
+    assert_eq!(if_match, [None, Some("\"MQ==\""), None, None, None, None, Some("*")]);
+    let body: Value = serde_json::from_slice(&seen[0].body).unwrap();
+    let expected = json!({ "id": "c+1", "schemaVersion": "1.0", "targetCondition": "*", "priority": 3,
+        "content": { "deviceContent": { "properties.desired.a": 1.0 } } });
+    assert_eq!(body, expected);
 }

@@ -125,13 +125,13 @@ impl Hub {
         for _ in 0..ROUNDS {
             let set = self.configurations.set.load_full();
             self.add_edge_modules(&set, &mut ids).await?;
-            let due = self.due(&set, ids).await?;
+            let due = self.due(work, &set, ids).await?;
             if due.is_empty() {
                 return Ok(());
             }
             ids = self.change_due(work, &set, due).await?;
         }
-        if let Some(id) = ids.first() {
+        if let Some(id) = ids.first().filter(|_| work.may_warn()) {
             tracing::warn!(
                 example = %id,
                 count = ids.len(),
@@ -143,7 +143,8 @@ impl Hub {
     }
 
     /// Those that are not as they should be.
-    async fn due(&self, set: &Set, ids: Vec<EntityId>) -> Result<Vec<EntityId>, Error> {
+    async fn due(&self, work: &Work, set: &Set, ids: Vec<EntityId>) -> Result<Vec<EntityId>, Error> {
+        self.stats().configuration_looks.add(ids.len() as u64);
         let mut due = Vec::new();
         let mut refused = None;
         let mut refusals = 0_usize;
@@ -155,7 +156,7 @@ impl Hub {
                 due.push(id);
             }
         }
-        if let Some((twin, (configuration, error))) = refused {
+        if let Some((twin, (configuration, error))) = refused.filter(|_| work.may_warn()) {
             tracing::warn!(
                 %twin, %configuration, %error, count = refusals,
                 "a configuration cannot be applied; the twin keeps the next-best one"
@@ -185,6 +186,7 @@ impl Hub {
                     if let Some(change) = tell {
                         self.tell_desired(&id, change);
                     }
+                    self.stats().configuration_changes.add(1);
                     changed.push(id);
                 }
                 // Others changed it meanwhile: that counts as news, not as a round.

@@ -10,10 +10,15 @@ use ostler_core::id::EntityId;
 use parking_lot::Mutex;
 use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
 use tokio::sync::{watch, Notify};
+use tokio::time::Instant;
 
 /// Twins that may wait to be looked at.
 const QUEUE: usize = 100_000;
+
+/// The least time between two warnings.
+const BETWEEN_WARNINGS: Duration = Duration::from_secs(60);
 
 /// What can make a twin meet a condition, or no longer meet it; a set of bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,6 +53,7 @@ pub(super) struct Work {
     wake: Notify,
     /// Whether anything waits or is being done.
     busy: watch::Sender<bool>,
+    warned: Mutex<Option<Instant>>,
 }
 
 #[derive(Debug, Default)]
@@ -65,6 +71,7 @@ impl Default for Work {
             waiting: Mutex::default(),
             wake: Notify::new(),
             busy: watch::Sender::new(false),
+            warned: Mutex::new(None),
         }
     }
 }
@@ -140,6 +147,17 @@ impl Work {
             self.busy.send_if_modified(|busy| std::mem::replace(busy, false));
         }
         nothing
+    }
+
+    /// Whether it is time for another warning: a fleet must not fill the log with the same one.
+    pub(super) fn may_warn(&self) -> bool {
+        let mut warned = self.warned.lock();
+        let now = Instant::now();
+        let may = warned.is_none_or(|last| now.duration_since(last) >= BETWEEN_WARNINGS);
+        if may {
+            *warned = Some(now);
+        }
+        may
     }
 
     /// Waits until there is something to do.

@@ -56,7 +56,7 @@ impl Snapshot {
 }
 
 fn hub_counters(stats: &Stats) -> Vec<Row> {
-    let rows: [(&str, &str, &Counter); 20] = [
+    let rows: [(&str, &str, &Counter); 22] = [
         ("sign_ins", "Devices and modules that signed in", &stats.sign_ins),
         ("sign_in_failures", "Sign-ins refused, of devices and back ends", &stats.sign_in_failures),
         ("takeovers", "Connections closed by a newer one of the same identity", &stats.takeovers),
@@ -76,6 +76,8 @@ fn hub_counters(stats: &Stats) -> Vec<Row> {
         ("job_steps_succeeded", "Devices on which a job was done", &stats.job_steps_succeeded),
         ("job_steps_failed", "Devices on which a job failed", &stats.job_steps_failed),
         ("job_steps_canceled", "Devices on which a job was canceled", &stats.job_steps_canceled),
+        ("configuration_looks", "Twins looked at for configurations", &stats.configuration_looks),
+        ("configuration_changes", "Twins changed by configurations", &stats.configuration_changes),
         ("commit_retries", "Changes decided again because the record had changed", &stats.commit_retries),
     ];
     rows.into_iter().map(|(name, help, counter)| (name, help, counter.count())).collect()

@@ -211,6 +211,10 @@ fn print(twin: &Twin, metadata: bool, out: &Out) -> Result {
     ];
     let words: Vec<String> = words.into_iter().flatten().collect();
     out.line(format_args!("{head}  {}", out.paint(Tone::Dim, words.join("  "))))?;
+    let configurations: Vec<String> = configurations(twin).collect();
+    if !configurations.is_empty() {
+        out.line(out.paint(Tone::Dim, format_args!("configurations  {}", configurations.join(", "))))?;
+    }
     let empty = JsonObject::new();
     for (title, section) in [
         ("tags", twin.tags.as_ref().unwrap_or(&empty)),
@@ -220,6 +224,15 @@ fn print(twin: &Twin, metadata: bool, out: &Out) -> Result {
         section_lines(title, section, metadata, now, out)?;
     }
     Ok(())
+}
+
+/// The configurations that target a twin, with what became of them.
+fn configurations(twin: &Twin) -> impl Iterator<Item = String> + '_ {
+    let all = twin.extra.get("configurations").and_then(Value::as_object);
+    all.into_iter().flatten().map(|(id, value)| {
+        let status = value["status"].as_str().unwrap_or_default();
+        printable(&format!("{id} {}", status.to_lowercase()))
+    })
 }
 
 fn section_lines(title: &str, section: &JsonObject, metadata: bool, now: Timestamp, out: &Out) -> Result {

@@ -378,6 +378,8 @@ fn configurations_live_their_life() {
     let twin = || hub.run(&["twin", "show", "a", "-o", "json"]).ok().json();
     wait_for(|| twin()["configurations"]["cool"]["status"] == "Applied");
     assert_eq!(twin()["properties"]["desired"]["fan"]["speed"].to_string(), "2.0");
+    let human = hub.run(&["twin", "show", "a"]).ok().stdout;
+    assert!(human.contains("configurations  cool applied"), "{human}");
     let list = hub.run(&["config", "list"]).ok().stdout;
     assert!(list.contains("TARGETED") && list.contains(condition), "{list}");
     assert_eq!(hub.run(&["config", "list", "-q"]).ok().stdout, "cool\n");
