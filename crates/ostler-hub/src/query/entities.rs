@@ -18,8 +18,10 @@ const CHUNK: usize = 200;
 const LARGE_CHUNK: usize = 32;
 /// Estimated bytes of a row from which it is large.
 const LARGE: usize = 16 << 10;
-/// Rows left out at once.
-const SKIPPED_AT_ONCE: usize = 2000;
+/// Rows left out at once, in the order of the ids and in another, where each search looks at everything.
+const SKIPPED_AT_ONCE: [usize; 2] = [2000, 10_000];
+/// Rows that may be left out of an order that is not the ids'.
+const MOST_SKIPPED: u64 = 100_000;
 /// Estimated bytes of text that a page of twins may have; its last rows may exceed it.
 const PAGE_BYTES: usize = 16 << 20;
 /// Estimated bytes that a property takes beside its value: name, punctuation, metadata.
@@ -89,9 +91,17 @@ impl<'a> Search<'a> {
     }
 
     /// Leaves rows out; whether there are more.
-    async fn skip(&mut self, mut count: u64) -> Result<bool, StoreError> {
+    async fn skip(&mut self, mut count: u64) -> Result<bool, Error> {
+        let ordered = !self.asked.query.order_by.is_empty();
+        if ordered && count > MOST_SKIPPED {
+            let text = format!(
+                "OFFSET is {count}, with ORDER BY at most {MOST_SKIPPED}; the pages of a query go on by their tokens"
+            );
+            return Err(Error::InvalidArgument(text));
+        }
+        let most = SKIPPED_AT_ONCE[usize::from(ordered)];
         while count > 0 {
-            let limit = usize::try_from(count).map_or(SKIPPED_AT_ONCE, |count| count.min(SKIPPED_AT_ONCE));
+            let limit = usize::try_from(count).map_or(most, |count| count.min(most));
             let found = self.next(limit).await?;
             count -= found.records.len() as u64;
             if !found.more {

@@ -165,6 +165,10 @@ async fn limits_count_over_all_pages() {
     }
     let beyond = ask(&hub, "SELECT deviceId FROM devices LIMIT 5 OFFSET 50", &[]).await;
     assert_eq!((beyond.body.as_str(), beyond.header("x-ms-continuation")), ("[]", None));
+    let far = ask(&hub, "SELECT deviceId FROM devices OFFSET 1000000000", &[]).await;
+    assert_eq!((far.status, far.body.as_str()), (200, "[]"));
+    let too_far = ask(&hub, "SELECT deviceId FROM devices ORDER BY tags.n OFFSET 1000000000", &[]).await;
+    assert_eq!((too_far.status, too_far.header("iothub-errorcode")), (400, Some("ArgumentInvalid")));
 }
 
 #[tokio::test]
