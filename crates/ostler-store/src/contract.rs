@@ -5,6 +5,8 @@
 //!
 //! Must not know: any engine.
 
+mod queries;
+
 use crate::{
     BoxFuture, Change, CommitError, Counts, Expect, Revision, Shelf, Store, StoreError, DOCUMENT_KEY_BYTES,
 };
@@ -16,6 +18,11 @@ use ostler_core::record::{Activity, Delivery, Interest, Record, Subscriptions};
 use ostler_core::time::Timestamp;
 use ostler_core::twin::{Reported, SectionPatch, TwinPatch};
 use std::sync::Arc;
+
+use queries::{
+    aggregates_are_gathered, devices_and_modules_are_asked_apart, pages_follow_each_other_in_any_order,
+    queries_see_what_was_acknowledged, what_is_known_of_connections_counts,
+};
 
 /// One promise: its name, and the test that takes an empty store.
 pub type Case = (&'static str, fn(Arc<dyn Store>) -> BoxFuture<'static, ()>);
@@ -46,6 +53,11 @@ cases!(
     concurrent_writers_lose_nothing,
     an_abandoned_commit_is_made_all_the_same,
     a_closed_store_refuses_changes,
+    queries_see_what_was_acknowledged,
+    pages_follow_each_other_in_any_order,
+    devices_and_modules_are_asked_apart,
+    aggregates_are_gathered,
+    what_is_known_of_connections_counts,
 );
 
 /// A time that tests may use: 2026-01-01 and some seconds.

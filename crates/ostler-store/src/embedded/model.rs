@@ -18,7 +18,7 @@
 use super::epoch::{Epoch, Epochs, Publishing};
 use super::names::{self, Names};
 use super::query::{Indexing, Tracked};
-use super::shard::{Put, Shard};
+use super::shard::Shard;
 use crate::record::header::{self, Head};
 use crate::record::shapes::Shapes;
 use crate::{Counts, Revision, Setting};
@@ -281,7 +281,8 @@ impl Publish<'_> {
         let shard = &mut *locked;
         let mut kept = 0;
         let keep = self.publishing.keeping(&mut kept);
-        if let Some(have) = shard.find(hash, head.id()).and_then(|slot| shard.get(slot)) {
+        let found = shard.find(hash, head.id());
+        if let Some(have) = found.and_then(|slot| shard.get(slot)) {
             let old = Head::trusted(have);
             let activity = later(old.activity(), head.activity());
             tally.remove(is_module, old.is_enabled(), have.len());
@@ -291,14 +292,20 @@ impl Publish<'_> {
                 header::set_activity(&mut bytes, activity);
             }
         }
-        let Put { slot, is_new } = shard.put(hasher, hash, bytes, keep);
+        let slot = match found {
+            Some(slot) => {
+                shard.replace(slot, bytes, keep);
+                slot
+            }
+            None => shard.insert(hasher, hash, bytes, keep),
+        };
         if kept > 0 {
             table.note_keeping(hash);
         }
         if let Some(shapes) = &shapes {
             self.indexing.note(shard, slot, shapes);
         }
-        if is_new {
+        if found.is_none() {
             let id: Box<str> = shard.get(slot).map_or("", |bytes| Head::trusted(bytes).id()).into();
             drop(locked);
             table.names.write().insert(&id);
@@ -440,7 +447,7 @@ impl Loader {
             if head.is_module() { (&mut model.modules, modules) } else { (&mut model.devices, devices) };
         names.push(head.id());
         let hash = model.hasher.hash_one(head.id_as_bytes());
-        table.shards[shard_of(hash)].get_mut().put(&model.hasher, hash, bytes, None);
+        table.shards[shard_of(hash)].get_mut().insert(&model.hasher, hash, bytes, None);
     }
 
     /// Notes a record that cannot be read.

@@ -123,30 +123,28 @@ impl Shard {
         here.or_else(|| self.changed_since(at).filter_map(|(_, bytes)| bytes).find(is_it))
     }
 
-    /// Puts a record into its slot, or a new one. Gives back what was there.
-    pub(crate) fn put(
+    /// Puts a record in place of the one in its slot.
+    pub(crate) fn replace(&mut self, slot: u32, bytes: Box<[u8]>, keep: Keeping<'_>) {
+        if let Some(place) = self.slots.get_mut(slot as usize) {
+            let old = place.replace(bytes);
+            self.keep(slot, old, keep);
+        }
+    }
+
+    /// Adds a record whose id has none yet; gives its slot.
+    pub(crate) fn insert(
         &mut self,
         hasher: &RandomState,
         hash: u64,
         bytes: Box<[u8]>,
         keep: Keeping<'_>,
-    ) -> Put {
-        let found = {
-            let Shard { table, slots, .. } = &*self;
-            let id = Head::trusted(&bytes).id_as_bytes();
-            table.find(hash, |slot| id_in(slots, *slot) == id).copied()
-        };
-        if let Some(slot) = found {
-            let old = self.slots[slot as usize].replace(bytes);
-            self.keep(slot, old, keep);
-            return Put { slot, is_new: false };
-        }
+    ) -> u32 {
         let slot = self.take_slot();
         self.slots[slot as usize] = Some(bytes);
         let Shard { table, slots, .. } = self;
         table.insert_unique(hash, slot, |slot| hasher.hash_one(id_in(slots, *slot)));
         self.keep(slot, None, keep);
-        Put { slot, is_new: true }
+        slot
     }
 
     /// Empties a slot, which holds the record of this hash.
@@ -203,12 +201,6 @@ impl Old {
     fn size(&self) -> u64 {
         OLD_BYTES + self.bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)
     }
-}
-
-/// Where a record went.
-pub(crate) struct Put {
-    pub(crate) slot: u32,
-    pub(crate) is_new: bool,
 }
 
 fn is(slots: &[Option<Box<[u8]>>], slot: u32, id: &str) -> bool {

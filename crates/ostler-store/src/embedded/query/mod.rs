@@ -216,6 +216,18 @@ impl Engine {
         self.registry.ask(filter.modules, &useful, Instant::now())
     }
 
+    /// The columns of a scan that a filter needs, which is a reason to have them.
+    fn scanned(&self, filter: &Filter) -> Vec<Arc<Tracked>> {
+        self.registry.scanning(filter.modules, &useful_with(filter, None), Instant::now())
+    }
+
+    fn are_built(&self, filter: &Filter, columns: &[Arc<Tracked>]) -> bool {
+        self.model.table(filter.modules).shards.iter().all(|shard| {
+            let shard = shard.read();
+            shard.len() == 0 || columns.iter().all(|tracked| shard.column(tracked.number).is_some())
+        })
+    }
+
     fn find_at_once(
         &self,
         filter: &Filter,
@@ -264,12 +276,17 @@ impl Engine {
         let Bounds { walk_at_once, walk_at_most, .. } = self.bounds;
         let (mut after, mut found) = (after.cloned(), Found::default());
         let way = little::way(self, filter, &self.columns(filter, None), limit.saturating_add(1));
+        let mut columns = None;
         if matches!(order, Order::ById) && matches!(way, Way::Walk(_)) {
             let mut walk = Walk::new(&asked, after.as_ref(), limit);
             if walk.go(walk_at_once, running)? == WalkEnd::Done {
                 return Ok(walk.found());
             }
-            if walk.expected() <= walk_at_most && walk.go(walk_at_most, running)? == WalkEnd::Done {
+            // A long walk is a reason to build columns, as a scan is; and building them is a scan.
+            let wanted = self.scanned(filter);
+            let is_short = walk.expected() <= walk_at_most && self.are_built(filter, &wanted);
+            columns = Some(wanted);
+            if is_short && walk.go(walk_at_most, running)? == WalkEnd::Done {
                 return Ok(walk.found());
             }
             after = walk.after();
@@ -277,7 +294,7 @@ impl Engine {
         }
         let left = limit - found.records.len();
         let asking = Asking::of_order(order);
-        let columns = self.registry.scanning(filter.modules, &useful_with(filter, None), Instant::now());
+        let columns = columns.unwrap_or_else(|| self.scanned(filter));
         let mut scan = asked.scan(&asking, &columns, running);
         scan.build = true;
         if matches!(order, Order::ById) {
@@ -294,14 +311,9 @@ impl Engine {
     fn explain(&self, filter: &Filter) -> Explanation {
         let useful = useful_columns(filter.condition.as_ref());
         let known = self.columns(filter, None);
-        let table = self.model.table(filter.modules);
         let is_built = |column: &Column| {
-            number_among(&known, Some(column)).is_some_and(|number| {
-                table.shards.iter().all(|shard| {
-                    let shard = shard.read();
-                    shard.len() == 0 || shard.column(number).is_some()
-                })
-            })
+            let tracked = known.iter().find(|tracked| tracked.column == *column);
+            tracked.is_some_and(|tracked| self.are_built(filter, std::slice::from_ref(tracked)))
         };
         let columns: Vec<ColumnUse> = useful
             .iter()

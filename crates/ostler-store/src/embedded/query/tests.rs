@@ -383,6 +383,8 @@ fn conditions() -> impl Strategy<Value = String> {
         }),
         1 => columns().prop_map(|c| format!("IS_DEFINED({c})")),
         1 => columns().prop_map(|c| format!("STARTSWITH({c}, 'a')")),
+        1 => Just("STARTSWITH(deviceId, 'a')".to_owned()),
+        1 => Just("deviceId IN ['a', 'a/m', 'b']".to_owned()),
         1 => columns().prop_map(|c| format!("ARRAY_CONTAINS({c}, 'wet')")),
         1 => columns().prop_map(|c| format!("{c} LIKE '%s%'")),
         1 => columns().prop_map(|c| format!("{c} * 2 > 4")),

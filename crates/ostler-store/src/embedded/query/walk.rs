@@ -147,6 +147,10 @@ impl Asked<'_> {
         shapes: &Known,
         take: impl FnOnce(&CompactRow<'_>) -> T,
     ) -> Option<T> {
+        // What a query names need not be an id of its collection.
+        if id.contains('/') != self.filter.modules {
+            return None;
+        }
         let judge = |bytes: &[u8]| {
             let row = CompactRow { bytes, shapes, locators, live: self.live };
             self.filter.keeps(&row).then(|| take(&row))
