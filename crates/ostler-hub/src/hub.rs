@@ -16,6 +16,7 @@ use crate::session::{EndReason, SessionState};
 use crate::stats::Stats;
 use ostler_core::id::EntityId;
 use ostler_core::identity::FreshSecrets;
+use ostler_core::query::Dialect;
 use ostler_core::record::{Activity, Record};
 use ostler_core::time::Timestamp;
 use ostler_core::twin::Reported;
@@ -85,6 +86,8 @@ pub struct Options {
     pub sign_in_failures: (u32, u32),
     /// How many days an ended job is kept (service §10.5).
     pub job_retention_days: u64,
+    /// The language of job conditions.
+    pub dialect: Dialect,
     /// Where the time comes from.
     pub clock: Clock,
 }
@@ -97,6 +100,7 @@ impl Default for Options {
             max_identities: ostler_core::limits::IDENTITIES as u64,
             sign_in_failures: (50, 5),
             job_retention_days: ostler_core::limits::JOB_RETENTION_DAYS,
+            dialect: Dialect::Extended,
             clock: Clock::default(),
         }
     }

@@ -126,14 +126,20 @@ impl Hub {
             let documents = self.store.documents(Shelf::Jobs, "", after, READ_AT_ONCE).await?;
             let is_last = documents.len() < READ_AT_ONCE;
             for (key, document) in documents {
-                let view = match self.jobs.shared.live(&key).and_then(|live| live.view(self.now())) {
-                    Some(view) => view,
-                    None => read_job(&key, &document)?.0.view(None, self.now()),
-                };
                 if page.jobs.len() == limit {
                     return Ok(page);
                 }
-                page.next = Some(view.spec.id.clone());
+                page.next = JobId::new(&key).ok().or(page.next);
+                let view = match self.jobs.shared.live(&key).and_then(|live| live.view(self.now())) {
+                    Some(view) => view,
+                    None => match read_job(&key, &document) {
+                        Ok((job, _)) => job.view(None, self.now()),
+                        Err(error) => {
+                            tracing::error!(job = &*key, %error, "a stored job cannot be read; it is not listed");
+                            continue;
+                        }
+                    },
+                };
                 let is_wanted = filter.kind.is_none_or(|kind| kind == view.spec.work.kind())
                     && (filter.statuses.is_empty() || filter.statuses.contains(&view.status));
                 if is_wanted {

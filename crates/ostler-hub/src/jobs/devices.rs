@@ -72,7 +72,10 @@ impl Hub {
                 self.store.documents(Shelf::DeviceJobs, prefix, page.next.as_deref(), count).await?;
             let is_last = documents.len() < count;
             for (key, document) in documents {
-                page.rows.push(read_row(&key, &document)?);
+                match read_row(&key, &document) {
+                    Ok(row) => page.rows.push(row),
+                    Err(error) => tracing::error!(%error, "a device job cannot be read; it is left out"),
+                }
                 page.next = Some(key);
             }
             if is_last {

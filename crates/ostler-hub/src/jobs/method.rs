@@ -212,12 +212,7 @@ impl Wave<'_> {
     pub(super) fn step(&self) -> Step {
         let job = &self.run.job;
         let created = job.started.unwrap_or(job.created);
-        let time = match job.stage {
-            Stage::Wave { started, .. } => Some(started).zip(job.deadline()),
-            // The job stops; the times are those of the start, as far as they are known.
-            _ => None,
-        };
-        pending(job.spec.work.kind(), self.index, time, created)
+        pending(job.spec.work.kind(), self.index, self.time, created)
     }
 }
 

@@ -150,7 +150,19 @@ impl Run {
         }
         let shared = self.shared.clone();
         // Some at a time: each holds its devices' names in memory.
-        let Ok(_turn) = shared.expansions.acquire().await else { return Err(Gone) };
+        let turn = shared.expansions.acquire();
+        tokio::pin!(turn);
+        let _turn = loop {
+            tokio::select! {
+                turn = &mut turn => break turn,
+                () = self.live.wake.notified() => {
+                    self.meet_wishes().await?;
+                    if self.job.stage != Stage::Waiting || self.job.paused.is_some() {
+                        return Ok(());
+                    }
+                }
+            }
+        };
         shared.delete_steps(self.id.as_str()).await?;
         let targets = loop {
             match shared.targets(&self.job.spec, self.job.parent.as_ref()).await {

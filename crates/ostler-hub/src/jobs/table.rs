@@ -18,6 +18,7 @@ use crate::stats::Stats;
 use ostler_core::id::EntityId;
 use ostler_core::job::{Job, JobId, JobStatus, JobView, Refused, Tally};
 use ostler_core::limits::JOBS_ACTIVE;
+use ostler_core::query::Dialect;
 use ostler_core::time::{Timestamp, TICKS_PER_SEC};
 use ostler_store::Store;
 use parking_lot::Mutex;
@@ -166,6 +167,7 @@ pub(crate) struct Shared {
     pub(super) stats: Arc<Stats>,
     pub(super) phase: watch::Sender<Phase>,
     pub(super) retention_days: u64,
+    pub(super) dialect: Dialect,
     /// The devices that jobs wait for.
     pub(super) waiting: Waiting,
     /// Method calls that all jobs together may have under way. Permits are given in the order in which
@@ -209,6 +211,7 @@ impl Shared {
             stats: stats.clone(),
             phase: watch::Sender::new(Phase::Open),
             retention_days: options.job_retention_days,
+            dialect: options.dialect,
             waiting: Waiting::default(),
             calls: Arc::new(Semaphore::new(CALLS)),
             patches: Arc::new(Semaphore::new(PATCHES)),

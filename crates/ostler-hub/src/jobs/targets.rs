@@ -11,7 +11,7 @@ use ostler_core::id::EntityId;
 use ostler_core::job::{by_shares, plan, DeviceJobStatus, DryRun, JobId, JobSpec, Wave, Waves};
 use ostler_core::json::{Key, Value};
 use ostler_core::limits::{JOB_CONDITION_CHARS, JOB_WAVES};
-use ostler_core::query::{Condition, Dialect};
+use ostler_core::query::Condition;
 use ostler_core::record::Record;
 use ostler_store::{Filter, Shelf, StoreError};
 use std::collections::BTreeMap;
@@ -84,7 +84,7 @@ impl Shared {
                 format!("the condition has {chars} characters, at most {JOB_CONDITION_CHARS} are allowed");
             return Err(NoTargets::Impossible(text));
         }
-        let condition = Condition::parse(condition, Dialect::Extended)
+        let condition = Condition::parse(condition, self.dialect)
             .map_err(|error| NoTargets::Impossible(format!("the condition cannot be read: {error}")))?;
         let filter = Arc::new(Filter { modules: false, condition: condition.0 });
         let hub = self.hub.upgrade().ok_or(StoreError::Closed)?;

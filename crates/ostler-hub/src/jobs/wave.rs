@@ -86,6 +86,8 @@ pub(super) enum Event {
 pub(super) struct Wave<'a> {
     pub(super) run: &'a mut Run,
     pub(super) index: usize,
+    /// When its devices' time began and ends.
+    pub(super) time: Option<(Timestamp, Timestamp)>,
     feed: Feed,
     pub(super) ready: VecDeque<Todo>,
     later: BinaryHeap<Reverse<(Timestamp, Todo)>>,
@@ -122,6 +124,7 @@ impl Run {
         let mut wave = Wave {
             run: self,
             index,
+            time: None,
             feed,
             ready: VecDeque::new(),
             later: BinaryHeap::new(),
@@ -149,6 +152,9 @@ impl Wave<'_> {
     async fn go(&mut self) -> Result<(), Gone> {
         loop {
             self.run.meet_wishes().await?;
+            if let Stage::Wave { started, .. } = self.run.job.stage {
+                self.time = Some(started).zip(self.run.job.deadline());
+            }
             let now = self.run.shared.now();
             self.take_arrivals();
             let may_begin = self.may_begin(now);

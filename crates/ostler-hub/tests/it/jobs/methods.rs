@@ -164,3 +164,62 @@ async fn waves_follow_each_other_after_the_soak() {
     world.check_counts(&view).await;
     assert_eq!(calls.lock().len(), 6);
 }
+
+#[tokio::test]
+async fn hundreds_of_jobs_run_at_once_and_one_that_is_stuck_holds_up_nobody() {
+    let world = World::new().await;
+    world.devices(3).await;
+    let calls = Calls::default();
+    world.answering("d00", &calls).await;
+    let mut silent = connect(&world.hub, "d01", true).await;
+    subscribe(&world.hub, &silent, &[Interest::Methods]).await;
+    for i in 0..300 {
+        world.hub.create_job(method_job(&format!("j{i:03}"), Rollout::default())).await.unwrap();
+    }
+    for _ in 0..300 {
+        assert!(matches!(news(&mut silent).await, Ok(News::Call { .. })));
+    }
+    for i in 0..300 {
+        let done = |view: &ostler_core::job::JobView| view.counts.is_some_and(|counts| counts.succeeded == 1);
+        world.until(&job_id(&format!("j{i:03}")), done).await;
+    }
+    // A back end's own call goes through meanwhile.
+    let call = ostler_core::method::MethodCall::new("x", b"1", None, None).unwrap();
+    assert_eq!(world.hub.invoke(&id("d00"), call).await.unwrap().status, 200);
+    assert_eq!(calls.lock().get("d00"), Some(&301));
+    let twins = world.run(twin_job("twins", "*")).await;
+    assert_eq!(twins.counts.unwrap().succeeded, 3);
+    // The offline device's time is over in all of them; the silent one is let finish.
+    world.clock.jump(101);
+    for i in 0..300 {
+        let expired = |view: &ostler_core::job::JobView| view.counts.is_some_and(|counts| counts.failed == 1);
+        let view = world.until(&job_id(&format!("j{i:03}")), expired).await;
+        assert_eq!(view.counts.unwrap().running, 1);
+    }
+}
+
+#[tokio::test]
+async fn a_job_keeps_its_concurrency() {
+    let world = World::new().await;
+    world.devices(8).await;
+    let mut sessions = Vec::new();
+    for i in 0..8 {
+        let session = connect(&world.hub, &name(i), true).await;
+        subscribe(&world.hub, &session, &[Interest::Methods]).await;
+        sessions.push(session);
+    }
+    let rollout = Rollout { concurrency: Some(3), ..Rollout::default() };
+    world.hub.create_job(method_job("j", rollout)).await.unwrap();
+    let running = |count| {
+        move |view: &ostler_core::job::JobView| view.counts.is_some_and(|counts| counts.running == count)
+    };
+    world.until(&job_id("j"), running(3)).await;
+    for (i, session) in sessions.iter_mut().enumerate() {
+        let Ok(News::Call { id: call, .. }) = news(session).await else { panic!("no call") };
+        let counts = world.hub.job(&job_id("j")).await.unwrap().counts.unwrap();
+        assert!(counts.running <= 3, "{i}: {counts:?}");
+        world.hub.answer(session.state(), call, 200, b"");
+    }
+    let view = world.ended(&job_id("j")).await;
+    world.check_counts(&view).await;
+}
