@@ -111,9 +111,10 @@ impl Job {
         }
     }
 
-    /// When it may start: the time asked for, or that of its creation.
+    /// Before when it must not start. [`Timestamp::NEVER`], which comes before every time, when it was asked
+    /// to start at once: then a clock that is set back does not hold it up.
     pub fn start_time(&self) -> Timestamp {
-        self.spec.start.map_or(self.created, |start| start.max(self.created))
+        self.spec.start.filter(|start| *start > self.created).unwrap_or(Timestamp::NEVER)
     }
 
     /// The word for where it stands.

@@ -17,7 +17,7 @@ use ostler_store::{Change, CommitError, Expect, Revision, Shelf};
 use std::sync::Arc;
 
 /// Device jobs written at a time when a job starts.
-const EXPAND_AT_ONCE: usize = 4096;
+const EXPAND_AT_ONCE: usize = 2048;
 /// Such commits under way.
 const EXPAND_COMMITS: usize = 4;
 /// Devices of a first wave that are handed over in memory; those of a larger one are read again.

@@ -65,6 +65,18 @@ async fn a_job_starts_at_its_time_whatever_the_clock_does() {
 }
 
 #[tokio::test]
+async fn a_job_that_was_to_start_at_once_does_so_though_the_clock_went_back() {
+    let (store, clock) = (Arc::new(Embedded::in_memory()), TestClock::new());
+    let world = World::over(store.clone(), clock.clone()).await;
+    world.hub.drain_jobs().await;
+    world.hub.create_job(twin_job("j", "*")).await.unwrap();
+    drop(world);
+    clock.jump(-86_400);
+    let world = World::over(store, clock).await;
+    assert_eq!(world.ended(&job_id("j")).await.status, JobStatus::Completed);
+}
+
+#[tokio::test]
 async fn a_waiting_job_can_be_cancelled_and_held() {
     let world = World::new().await;
     let at = world.clock.now().plus_secs(1000);
