@@ -120,6 +120,9 @@ impl Hub {
             let modules = self.store.list_modules(&id).await?;
             ids.extend(modules.into_iter().map(|module| module.id));
         }
+        // A module may have been among them already.
+        ids.sort_unstable();
+        ids.dedup();
         Ok(())
     }
 

@@ -2,9 +2,9 @@
 //!
 //! ```text
 //!  twin changed ──► work: queue ──┐
-//!  configuration changed ─► sweep ┼─► settle: expand edge devices ─► who is due? ─► lock, decide, commit, tell
+//!  configuration changed ─► sweep ┼─► settle: expand edge devices ─► who is due? ─► lock, commit, tell
 //!  start, every 5 minutes ─► all ─┘            ▲                                              │
-//!                                              └────────── changed ones, at most 8 times ─────┘
+//!                                              └─ changed ones, if that could matter, 8 times ─┘
 //! ```
 //!
 //! It has no state but what waits: it can stop anywhere and begin anew, because deciding on a twin that is as it should
@@ -14,7 +14,7 @@
 //! changes it. The engine's own commits never put a twin into the queue.
 //! Invariant: twins that changed go before sweeps, and a sweep holds no locks between batches.
 
-use super::work::{Sweep, Work};
+use super::work::{Sweep, Triggers, Work};
 use super::Set;
 use crate::bus::Tell;
 use crate::error::Error;
@@ -31,13 +31,20 @@ use std::time::Duration;
 /// Looks at one twin in a row before it is left as it is.
 const ROUNDS: usize = 8;
 /// Twins that are looked at together; those that change share a commit.
-const BATCH: usize = 256;
+const BATCH: usize = 512;
 /// How often all twins are looked at, whatever happened.
 const REPAIR: Duration = Duration::from_secs(5 * 60);
 /// How long the engine waits before it goes on after a fault of the store.
 const AFTER_FAULT: Duration = Duration::from_secs(1);
 
 static NO_SETTINGS: LazyLock<Settings> = LazyLock::new(Settings::default);
+
+/// A twin that is not as it should be.
+struct Due {
+    id: EntityId,
+    change: Change,
+    told: Option<DesiredChange>,
+}
 
 /// Works until the hub is gone.
 pub(super) async fn run(hub: Weak<Hub>, work: Arc<Work>) {
@@ -48,7 +55,8 @@ pub(super) async fn run(hub: Weak<Hub>, work: Arc<Work>) {
     loop {
         tokio::select! {
             () = work.wait() => {}
-            _ = repair.tick() => work.sweep(Sweep::All),
+            // Without configurations, the sweep at the start or at the last deletion left nothing behind.
+            _ = repair.tick() => if work.cares(Triggers::RECORD) { work.sweep(Sweep::All) },
         }
         let Some(hub) = hub.upgrade() else { return };
         match hub.work_off(&work).await {
@@ -89,17 +97,18 @@ impl Hub {
     /// Looks at every twin that a configuration targets or has targeted.
     async fn sweep(&self, work: &Work, sweep: Sweep) -> Result<(), Error> {
         let set = self.configurations.set.load_full();
-        let mut filters = match &sweep {
+        // Those that have it come first: what is applied below would be among them.
+        let filters: Vec<Filter> = match &sweep {
             Sweep::All => {
                 let any = condition("IS_DEFINED(configurations)")?;
-                set.all.values().filter_map(|one| filter_of(one)).chain(holders(&any)).collect::<Vec<_>>()
+                holders(&any).into_iter().chain(set.all.values().filter_map(|one| filter_of(one))).collect()
             }
             Sweep::One(id) => {
                 let held = condition(&format!("IS_DEFINED(configurations.[[{id}]])"))?;
-                set.all.get(id).and_then(|one| filter_of(one)).into_iter().chain(holders(&held)).collect()
+                let aimed = set.all.get(id).and_then(|one| filter_of(one));
+                holders(&held).into_iter().chain(aimed).collect()
             }
         };
-        filters.dedup();
         let edge = set.edge;
         drop(set);
         for filter in filters {
@@ -126,10 +135,10 @@ impl Hub {
             let set = self.configurations.set.load_full();
             self.add_edge_modules(&set, &mut ids).await?;
             let due = self.due(work, &set, ids).await?;
-            if due.is_empty() {
+            ids = self.change_due(work, due).await?;
+            if ids.is_empty() || !set.reflexive {
                 return Ok(());
             }
-            ids = self.change_due(work, &set, due).await?;
         }
         if let Some(id) = ids.first().filter(|_| work.may_warn()) {
             tracing::warn!(
@@ -142,18 +151,22 @@ impl Hub {
         Ok(())
     }
 
-    /// Those that are not as they should be.
-    async fn due(&self, work: &Work, set: &Set, ids: Vec<EntityId>) -> Result<Vec<EntityId>, Error> {
+    /// Those that are not as they should be, with what they should be.
+    async fn due(&self, work: &Work, set: &Set, ids: Vec<EntityId>) -> Result<Vec<Due>, Error> {
         self.stats().configuration_looks.add(ids.len() as u64);
         let mut due = Vec::new();
         let mut refused = None;
         let mut refusals = 0_usize;
         for id in ids {
-            let Some((_, decision)) = self.decide_configurations(set, &id).await? else { continue };
+            let Some((revision, decision)) = self.decide_configurations(set, &id).await? else { continue };
             refusals += decision.refused.len();
             refused = refused.or_else(|| Some((id.clone(), decision.refused.into_iter().next()?)));
-            if decision.change.is_some() {
-                due.push(id);
+            if let Some((record, told)) = decision.change {
+                due.push(Due {
+                    id,
+                    change: Change::Put { record, expect: Expect::Revision(revision) },
+                    told,
+                });
             }
         }
         if let Some((twin, (configuration, error))) = refused.filter(|_| work.may_warn()) {
@@ -165,25 +178,21 @@ impl Hub {
         Ok(due)
     }
 
-    /// Changes those that are due, in the order of their versions as seen by their devices. What changed comes back.
-    async fn change_due(&self, work: &Work, set: &Set, due: Vec<EntityId>) -> Result<Vec<EntityId>, Error> {
-        let _turns = self.notify_in_order(due.iter()).await;
-        let mut changes = Vec::with_capacity(due.len());
-        let mut told: Vec<(EntityId, Option<DesiredChange>)> = Vec::with_capacity(due.len());
-        for id in due {
-            let Some((revision, Decision { change: Some((record, tell)), .. })) =
-                self.decide_configurations(set, &id).await?
-            else {
-                continue;
-            };
-            changes.push(Change::Put { record, expect: Expect::Revision(revision) });
-            told.push((id, tell));
+    /// Changes those that are due and tells their devices, in the order of their versions. What changed comes back.
+    async fn change_due(&self, work: &Work, due: Vec<Due>) -> Result<Vec<EntityId>, Error> {
+        let told = due.iter().filter(|due| due.told.is_some()).map(|due| &due.id);
+        // Taken after the decision: if others changed a twin in between, the commit is refused.
+        let _turns = self.notify_in_order(told).await;
+        let (changes, due): (Vec<Change>, Vec<_>) =
+            due.into_iter().map(|Due { id, change, told }| (change, (id, told))).unzip();
+        if changes.is_empty() {
+            return Ok(Vec::new());
         }
-        let mut changed = Vec::with_capacity(told.len());
-        for ((id, tell), outcome) in told.into_iter().zip(self.store.commit(changes).await) {
+        let (mut changed, mut trouble) = (Vec::with_capacity(due.len()), None);
+        for ((id, told), outcome) in due.into_iter().zip(self.store.commit(changes).await) {
             match outcome {
                 Ok(_) => {
-                    if let Some(change) = tell {
+                    if let Some(change) = told {
                         self.tell_desired(&id, change);
                     }
                     self.stats().configuration_changes.add(1);
@@ -195,10 +204,10 @@ impl Hub {
                     work.look_at(id);
                 }
                 Err(CommitError::Exists | CommitError::Missing | CommitError::NoDevice) => {}
-                Err(CommitError::Store(error)) => return Err(error.into()),
+                Err(CommitError::Store(error)) => trouble = Some(error),
             }
         }
-        Ok(changed)
+        trouble.map_or(Ok(changed), |error| Err(error.into()))
     }
 
     /// What the configurations make of a twin, and the revision on which that is decided; nothing if it is gone.

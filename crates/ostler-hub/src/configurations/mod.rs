@@ -33,12 +33,19 @@ struct Set {
     all: BTreeMap<ConfigurationId, Arc<Configuration>>,
     /// Whether any is about edge devices: then modules depend on their device.
     edge: bool,
+    /// Whether a condition asks for what configurations change: then a twin that was changed must be looked at again.
+    reflexive: bool,
 }
 
 impl Set {
     fn new(all: BTreeMap<ConfigurationId, Arc<Configuration>>) -> Set {
         let edge = all.values().any(|configuration| configuration.target.scope() == Scope::EdgeDevices);
-        Set { all, edge }
+        let changed = |field: &Field| {
+            use Field::{Configurations, Desired, Etag, Properties, Version};
+            matches!(field, Configurations(_) | Desired(_) | Etag | Properties | Version)
+        };
+        let reflexive = all.values().flat_map(|configuration| configuration.target.fields()).any(changed);
+        Set { all, edge, reflexive }
     }
 
     /// What could matter to any of them. A winner's settings are enforced, so back ends' changes always do.
