@@ -143,6 +143,35 @@ fn firmware_is_updated_over_a_reboot() {
 }
 
 #[test]
+fn a_job_reaches_all_of_them() {
+    let hub = Hub::start();
+    let simulation =
+        Simulation::start(&hub, &["--scenario", "lock", "-n", "500", "--register", "--seed", "9"]);
+    let done = hub
+        .run(&[
+            "job",
+            "create",
+            "method",
+            "lockDoor",
+            "--query",
+            "tags.building != 40",
+            "--id",
+            "lock",
+            "--wait",
+        ])
+        .ok();
+    assert!(done.stdout.contains("lock"), "{}", done.stdout);
+    let job = hub.run(&["job", "show", "lock", "-o", "json"]).ok().json();
+    assert_eq!(job["deviceJobStatistics"]["succeededCount"], 400, "{job}");
+    let rows = hub.run(&["job", "devices", "lock", "--all", "-q"]).ok().stdout;
+    assert_eq!((rows.lines().count(), rows.lines().next()), (400, Some("sim-000002")));
+    let summary = simulation.stop();
+    let answers = ["200", "423"].map(|status| summary["answers"][status].as_u64().unwrap_or(0));
+    assert_eq!(answers.iter().sum::<u64>(), 400, "{summary}");
+    assert!((1..30).contains(&answers[1]), "one in a hundred doors is blocked: {summary}");
+}
+
+#[test]
 fn scenarios_can_be_printed_and_mistakes_are_told_with_their_line() {
     let folder = tempfile::tempdir().unwrap();
     let run = |args: &[&str]| Ran::of(ostler(args).current_dir(folder.path()).output().unwrap());
