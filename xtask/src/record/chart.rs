@@ -26,6 +26,8 @@ pub struct Picture {
     pub devices: u64,
     /// When the job was created.
     pub scheduled: f64,
+    /// When it began to run.
+    pub started: f64,
     /// Devices on which the job succeeded.
     pub succeeded: Vec<Point>,
     /// Devices that were connected.
@@ -54,7 +56,7 @@ impl Picture {
             top = terminal(&mut body, frame, top);
         }
         let end = self.succeeded.last().map_or(0.0, |point| point.at);
-        let begin = self.begin().unwrap_or(self.scheduled);
+        let begin = self.started;
         let last = self.connected.last().map_or(end, |point| point.at);
         let whole = Plot { picture: self, from: self.scheduled - 1.0, to: last.max(end), top: top + 34.0 };
         whole.draw(&mut body, "from the creation of the job until every device is connected again");
@@ -63,7 +65,7 @@ impl Picture {
             Plot { picture: self, from: begin - room, to: end + room, top: whole.top + PLOT_HEIGHT + 78.0 };
         close.draw(
             &mut body,
-            &format!("the job alone: {:.2} s from its first to its last result", end - begin),
+            &format!("the job alone: {:.2} s from its start to its last result", end - begin),
         );
         let height = close.top + PLOT_HEIGHT + 56.0;
         format!(
@@ -74,25 +76,18 @@ impl Picture {
         )
     }
 
-    /// The last moment at which nothing was done yet.
-    fn begin(&self) -> Option<f64> {
-        let first = self.succeeded.iter().position(|point| point.value > 0.0)?;
-        self.succeeded.get(first.saturating_sub(1)).map(|point| point.at)
-    }
-
     /// One while the job waits, some under way, and the last.
     fn chosen_frames(&self) -> Vec<&Frame> {
         let shown: Vec<&Frame> = self.frames.iter().filter(|frame| !frame.lines.is_empty()).collect();
-        let begin = self.begin().unwrap_or(0.0);
-        let waiting = shown.iter().rposition(|frame| frame.at.as_secs_f64() < begin);
-        let Some(last) = shown.len().checked_sub(1) else { return Vec::new() };
-        let first = waiting.unwrap_or(0);
-        let mut places = vec![first];
-        let between = last.saturating_sub(first);
-        places.extend((1..SHOWN_FRAMES).map(|n| first + between * n / (SHOWN_FRAMES - 1)));
-        places.dedup();
-        let mut chosen: Vec<&Frame> =
-            places.into_iter().filter_map(|place| shown.get(place).copied()).collect();
+        let Some(last) = shown.last() else { return Vec::new() };
+        let end = self.succeeded.last().map_or(self.started, |point| point.at);
+        // Just before the start, then at even distances, then the end.
+        let mut times = vec![self.started - 1e-3];
+        let steps = SHOWN_FRAMES - 1;
+        times.extend((1..steps).map(|n| self.started + (end - self.started) * n as f64 / steps as f64));
+        let at = |time: f64| shown.iter().rev().find(|frame| frame.at.as_secs_f64() <= time).copied();
+        let mut chosen: Vec<&Frame> = times.into_iter().filter_map(at).collect();
+        chosen.push(last);
         chosen.dedup_by(|a, b| a.lines == b.lines);
         chosen
     }
@@ -259,13 +254,14 @@ mod tests {
             title: "a & b".to_owned(),
             devices: 10,
             scheduled: 1.0,
+            started: 1.0,
             succeeded: vec![point(1.0, 0.0), point(2.0, 5.0), point(2.5, 10.0)],
             connected: vec![point(0.5, 10.0), point(3.0, 2.0), point(4.0, 10.0)],
             frames: vec![frame(0.9, "waiting"), frame(2.0, "half"), frame(2.5, "done <all>")],
         };
         let svg = picture.svg();
         for part in
-            ["a &amp; b", ">waiting<", "done &lt;all&gt;", "#2563eb", "#16a34a", "1.50 s from its first"]
+            ["a &amp; b", ">waiting<", "done &lt;all&gt;", "#2563eb", "#16a34a", "1.50 s from its start"]
         {
             assert!(svg.contains(part), "{part}: {svg}");
         }

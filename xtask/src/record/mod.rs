@@ -79,6 +79,15 @@ struct Record {
     picture: Picture,
 }
 
+/// How the job went on.
+struct Watched {
+    /// When it was seen running first, in seconds.
+    started: f64,
+    /// Devices on which it succeeded.
+    points: Vec<Point>,
+    frames: Vec<screen::Frame>,
+}
+
 /// Where the scenario is played.
 struct Stage {
     ostler: PathBuf,
@@ -102,7 +111,7 @@ impl Stage {
             ["job", "create", "method", "reboot", "--query", CONDITION, "--start", &start, "--id", JOB];
         let scheduled = self.started.elapsed();
         self.say("ostler", &create)?;
-        let (points, frames) = self.watch()?;
+        let Watched { started, points, frames } = self.watch()?;
         self.say("ostler", &["job", "show", JOB])?;
         self.say("ostler", &["job", "devices", JOB, "--top", "5"])?;
         let by_status = format!(
@@ -120,6 +129,7 @@ impl Stage {
             title: format!("{devices} devices rebooted by a job, scheduled {ahead} s ahead by a twin query"),
             devices,
             scheduled: scheduled.as_secs_f64(),
+            started,
             succeeded: points,
             connected,
             frames,
@@ -168,7 +178,7 @@ impl Stage {
     }
 
     /// Follows the job three times at once: as lines for the transcript, as JSON for the picture, and on a terminal.
-    fn watch(&mut self) -> Result<(Vec<Point>, Vec<screen::Frame>)> {
+    fn watch(&mut self) -> Result<Watched> {
         self.typed(&format!("ostler job watch {JOB}"));
         let mut lines = Program::start(&mut self.ostler(&["job", "watch", JOB]), self.started)?;
         let mut json = Program::start(&mut self.ostler(&["job", "watch", JOB, "-o", "json"]), self.started)?;
@@ -176,16 +186,17 @@ impl Stage {
         lines.wait(PATIENCE)?;
         json.wait(PATIENCE)?;
         self.printed(&lines.lines());
-        let points = json
+        let jobs: Vec<(f64, Value)> = json
             .lines()
             .iter()
-            .filter_map(|line| {
-                let job: Value = serde_json::from_str(&line.text).ok()?;
-                let done = job["deviceJobStatistics"]["succeededCount"].as_u64().unwrap_or(0);
-                Some(Point { at: line.at.as_secs_f64(), value: done as f64 })
-            })
+            .filter_map(|line| Some((line.at.as_secs_f64(), serde_json::from_str(&line.text).ok()?)))
             .collect();
-        Ok((points, terminal.finish()))
+        let started = jobs.iter().find(|(_, job)| job["status"] == "running").map_or(0.0, |(at, _)| *at);
+        let point = |(at, job): &(f64, Value)| {
+            let done = job["deviceJobStatistics"]["succeededCount"].as_u64().unwrap_or(0);
+            Point { at: *at, value: done as f64 }
+        };
+        Ok(Watched { started, points: jobs.iter().map(point).collect(), frames: terminal.finish() })
     }
 
     /// Waits until every device is connected again, and returns how many were over time.

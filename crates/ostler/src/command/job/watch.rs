@@ -4,6 +4,7 @@
 //!
 //! Invariant: the job outlives its watcher, and a watcher outlives an absence of the hub.
 
+use std::cell::Cell;
 use std::io::IsTerminal;
 use std::time::Duration;
 
@@ -253,6 +254,7 @@ fn line(job: &Job) -> String {
 struct Bar {
     bar: ProgressBar,
     out: Out,
+    running: Cell<bool>,
 }
 
 impl Bar {
@@ -262,11 +264,15 @@ impl Bar {
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style.progress_chars("█▉▊▋▌▍▎▏ "));
         }
-        Bar { bar, out: *out }
+        Bar { bar, out: *out, running: Cell::new(false) }
     }
 
     fn show(&self, job: &Job) {
         let out = &self.out;
+        if job.status == JobStatus::Running && !self.running.replace(true) {
+            // The time that the job waited for its start would count as slowness.
+            self.bar.reset_eta();
+        }
         self.bar.set_prefix(format!("{} {}", out.paint_note(Tone::Bold, &job.job_id), job.status));
         if let Some(counts) = job.device_job_statistics {
             self.bar.set_length(counts.device_count);
