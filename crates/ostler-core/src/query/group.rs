@@ -314,7 +314,9 @@ impl Plan {
                 (item.output_name(), output)
             })
             .collect();
-        let descending = query.order_by.first().is_some_and(|(_, way)| *way == Direction::Descending);
+        let descending = query.order_by.first().is_some_and(|(column, way)| {
+            *way == Direction::Descending && query.group_by.as_ref() == Some(column)
+        });
         Plan { group_by: query.group_by.clone(), descending, items, columns }
     }
 

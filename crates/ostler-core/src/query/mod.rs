@@ -77,7 +77,8 @@ pub struct Query {
     pub condition: Option<Expr>,
     /// What rows are gathered by.
     pub group_by: Option<Column>,
-    /// The order of the rows, first column first (extension); at most [`ORDER_COLUMNS`].
+    /// The order of the rows, first column first (extension); at most [`ORDER_COLUMNS`]. Of gathered rows it is what
+    /// they are gathered by, or the name of an aggregate.
     pub order_by: Vec<(Column, Direction)>,
     /// Most rows over all pages (extension).
     pub limit: Option<u64>,
@@ -114,12 +115,21 @@ impl Query {
         };
         let selected = items.iter().filter_map(Item::column);
         let ordered = self.order_by.iter().map(|(column, _)| column);
+        let ordered = ordered.filter(|column| !self.is_grouped() || self.group_by.as_ref() == Some(column));
         for column in selected.chain(&self.group_by).chain(ordered) {
             if !all.contains(&column) {
                 all.push(column);
             }
         }
         all
+    }
+
+    /// Whether a path of `ORDER BY` is the name of an aggregate in the select list.
+    fn is_aggregate(&self, column: &Column) -> bool {
+        let Select::Items(items) = &self.select else { return false };
+        let is_named = |item: &Item| item.output_name() == *column.name();
+        !column.text().contains('.')
+            && items.iter().any(|item| matches!(item.what, What::Aggregate(..)) && is_named(item))
     }
 
     /// The column behind an alias of the select list, or the column itself: `ORDER BY` may name either.

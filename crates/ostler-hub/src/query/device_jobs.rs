@@ -119,7 +119,7 @@ impl Hub {
 fn last_of(asked: &Asked<'_>) -> Option<Standing<Box<str>>> {
     match &asked.place.as_ref()?.after {
         After::Row { values, key } => Some(Standing { values: values.clone(), key: key.clone() }),
-        After::Group(_) => None,
+        After::Group { .. } => None,
     }
 }
 

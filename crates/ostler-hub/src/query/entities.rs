@@ -74,7 +74,7 @@ impl<'a> Search<'a> {
     fn new(hub: &'a Hub, asked: &'a Asked<'a>) -> Search<'a> {
         let after = asked.place.as_ref().and_then(|place| match &place.after {
             Last::Row { values, key } => Some(After { values: values.clone(), id: key.clone() }),
-            Last::Group(_) => None,
+            Last::Group { .. } => None,
         });
         Search { hub, asked, filter: asked.filter(), after }
     }

@@ -50,8 +50,13 @@ pub(crate) enum After {
         /// An entity's id, or `job/device`.
         key: Box<str>,
     },
-    /// The group of this value.
-    Group(Datum),
+    /// The group of rows that have `key` in common, with these values in what orders the groups.
+    Group {
+        /// What the rows were gathered by.
+        key: Datum,
+        /// One for each part of the order.
+        values: Vec<Datum>,
+    },
 }
 
 /// Makes and reads tokens.
@@ -154,9 +159,10 @@ impl Place {
                 text(key, out);
                 values.iter().for_each(|value| write_datum(value, out));
             }
-            After::Group(value) => {
+            After::Group { key, values } => {
                 text("group", out);
-                write_datum(value, out);
+                write_datum(key, out);
+                values.iter().for_each(|value| write_datum(value, out));
             }
         }
         out.push(b']');
@@ -175,7 +181,10 @@ impl Place {
                 let key = parts.next()?.as_str()?.into();
                 After::Row { key, values: parts.map(read_datum).collect::<Option<_>>()? }
             }
-            "group" => After::Group(read_datum(parts.next()?)?),
+            "group" => {
+                let key = read_datum(parts.next()?)?;
+                After::Group { key, values: parts.map(read_datum).collect::<Option<_>>()? }
+            }
             _ => return None,
         };
         Some(Place { left, after })
@@ -220,8 +229,8 @@ mod tests {
         let made = tokens(&store).await;
         let places = [
             place(),
-            Place { left: None, after: After::Group(Some(Value::Null)) },
-            Place { left: Some(0), after: After::Group(None) },
+            Place { left: None, after: After::Group { key: Some(Value::Null), values: vec![None] } },
+            Place { left: Some(0), after: After::Group { key: None, values: Vec::new() } },
         ];
         for place in places {
             let token = made.seal(TEXT, Dialect::Extended, &place).unwrap();

@@ -401,13 +401,16 @@ impl Parser {
         loop {
             let place = self.position();
             if matches!(self.token(), Token::Word(word) if Aggregate::find(word).is_some()) {
-                return Err(place.error("ORDER BY takes paths, not aggregates"));
+                return Err(place
+                    .error("ORDER BY takes paths, not aggregates")
+                    .hint("name the aggregate in the select list, such as COUNT() AS n, and order by n"));
             }
             let column = query.behind_alias(self.path()?);
-            if query.is_grouped() && query.group_by.as_ref() != Some(&column) {
+            if query.is_grouped() && query.group_by.as_ref() != Some(&column) && !query.is_aggregate(&column)
+            {
                 return Err(place
-                    .error(format!("'{column}' is not what is grouped by"))
-                    .hint("grouped rows are ordered by their group"));
+                    .error(format!("'{column}' is neither what is grouped by nor the name of an aggregate"))
+                    .hint("grouped rows are ordered by their group or by what is selected of it, such as COUNT() AS n"));
             }
             let direction = match self.skip_word("DESC") {
                 true => Direction::Descending,

@@ -1,6 +1,6 @@
 //! What is said about texts that are no queries: where, what, and what to do.
 
-use super::super::{Condition, Dialect, Query};
+use super::super::{Condition, Dialect, Field, Query};
 
 fn refused(text: &str) -> String {
     Query::parse(text, Dialect::Extended).map_or_else(|error| error.to_string(), |query| panic!("{query}"))
@@ -64,7 +64,8 @@ fn functions_and_aggregates() {
     insta::assert_snapshot!(refused("SELECT LOWER(deviceId) FROM devices"), @"Line 1:8 'LOWER' cannot be selected; selected are paths, COUNT(), SUM, AVG, MIN and MAX; other functions stand behind WHERE");
     insta::assert_snapshot!(refused("SELECT COUNT(deviceId) FROM devices"), @"Line 1:14 found 'deviceId', expected ')'; COUNT() counts rows; to count those that have a value add WHERE IS_DEFINED(…)");
     insta::assert_snapshot!(refused("SELECT * FROM devices WHERE ISDEFINED(tags.a, 1)"), @"Line 1:29 IS_DEFINED takes 1 argument, not 2");
-    insta::assert_snapshot!(refused("SELECT * FROM devices ORDER BY deviceId, COUNT()"), @"Line 1:42 ORDER BY takes paths, not aggregates");
+    insta::assert_snapshot!(refused("SELECT * FROM devices ORDER BY deviceId, COUNT()"), @"Line 1:42 ORDER BY takes paths, not aggregates; name the aggregate in the select list, such as COUNT() AS n, and order by n");
+    insta::assert_snapshot!(refused("SELECT tags.a, COUNT() AS n FROM devices GROUP BY tags.a ORDER BY m"), @"Line 1:67 'm' is neither what is grouped by nor the name of an aggregate; grouped rows are ordered by their group or by what is selected of it, such as COUNT() AS n");
 }
 
 #[test]
@@ -92,4 +93,17 @@ fn bounds() {
     let long = vec!["deviceId = 'x'"; 300].join(" OR ");
     assert!(Query::parse(&format!("SELECT * FROM devices WHERE {long}"), Dialect::Strict).is_ok());
     assert!(refused("SELECT\u{a0}* FROM devices").contains("put a plain space in its place"));
+}
+
+#[test]
+fn groups_are_ordered_by_their_value_or_an_aggregate() {
+    for text in [
+        "SELECT tags.a, COUNT() AS n FROM devices GROUP BY tags.a ORDER BY n DESC, tags.a",
+        "SELECT tags.a, COUNT() AS version FROM devices GROUP BY tags.a ORDER BY version",
+        "SELECT tags.a, MAX(version) FROM devices GROUP BY tags.a ORDER BY [[max]] LIMIT 3",
+    ] {
+        let query = Query::parse(text, Dialect::Extended).unwrap();
+        assert_eq!(query.to_string(), text);
+        assert!(query.columns().iter().all(|column| *column.field() != Field::Unknown), "{text}");
+    }
 }

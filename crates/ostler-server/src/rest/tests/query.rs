@@ -184,6 +184,12 @@ async fn groups_come_in_pages_too() {
     assert!(ask(&hub, text, &[]).await.body.contains(r#"{"n":1}"#), "those without the path");
     let down = format!("{text} ORDER BY tags.digit DESC LIMIT 5 OFFSET 2");
     assert_eq!(pages(&hub, &down, "2", "d").await, [vec!["7", "6"], vec!["5", "4"], vec!["3"]]);
+    hub.call("service", "PATCH /twins/d003", &[], r#"{"tags":{"digit":4}}"#).await;
+    let most =
+        "SELECT tags.digit AS d, COUNT() AS n FROM devices GROUP BY tags.digit ORDER BY n DESC, d DESC";
+    let counts = pages(&hub, most, "4", "n").await;
+    assert_eq!(counts.concat().join(" "), "6 5 5 5 5 5 5 5 5 4 1");
+    assert_eq!(pages(&hub, most, "4", "d").await.concat().join(" "), "4 9 8 7 6 5 2 1 0 3");
     let one = ask(&hub, "SELECT COUNT() AS n, MAX(tags.n) AS top FROM devices", &[]).await;
     assert_eq!(one.body, r#"[{"n":51,"top":49}]"#);
 }
