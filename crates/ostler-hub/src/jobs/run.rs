@@ -10,11 +10,13 @@ use super::scheduler::sleep;
 use super::sweep::{pending, put, Sweep};
 use super::table::{Asked, Live, Phase, Rest, Shared, Wish};
 use super::targets::{NoTargets, Targets};
-use futures_util::future::try_join_all;
+use futures_util::future::{try_join_all, FutureExt};
 use ostler_core::id::EntityId;
 use ostler_core::job::{DeviceJobStatus, Job, JobId, Stage, Tally, Waves};
 use ostler_store::{Change, CommitError, Expect, Revision, Shelf};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Device jobs written at a time when a job starts.
 const EXPAND_AT_ONCE: usize = 2048;
@@ -23,15 +25,25 @@ const EXPAND_COMMITS: usize = 4;
 /// Devices of a first wave that are handed over in memory; those of a larger one are read again.
 const HANDED_OVER: usize = 65_536;
 
+/// Pause before a job whose task failed is taken up again.
+const TAKE_UP_AGAIN: Duration = Duration::from_secs(1);
+
 /// Runs a job until it ends or waits again.
 pub(super) async fn run(shared: Arc<Shared>, id: JobId) {
-    let Some(live) = shared.live(id.as_str()) else { return };
-    let result = async {
-        let Some(mut run) = Run::load(&shared, live, &id).await? else { return Ok(()) };
-        run.live_on().await
-    };
-    if let Err(Gone) = result.await {
-        shared.abandon(&id);
+    loop {
+        let Some(live) = shared.live(id.as_str()) else { return };
+        let result = async {
+            let Some(mut run) = Run::load(&shared, live, &id).await? else { return Ok(()) };
+            run.live_on().await
+        };
+        // A fault in one job must not leave it without a task: what is stored says where to go on.
+        match AssertUnwindSafe(result).catch_unwind().await {
+            Ok(Ok(())) => return,
+            Ok(Err(Gone)) if *shared.phase.borrow() != Phase::Open => return shared.abandon(&id),
+            Ok(Err(Gone)) => tracing::error!(job = %id, "a job's task could not go on; it is taken up again"),
+            Err(_) => tracing::error!(job = %id, "a job's task failed by a bug; it is taken up again"),
+        }
+        tokio::time::sleep(TAKE_UP_AGAIN).await;
     }
 }
 
@@ -133,7 +145,7 @@ impl Run {
     }
 
     /// Waits for a wish, or so long.
-    async fn idle(&self, wait: Option<std::time::Duration>) -> Result<(), Gone> {
+    async fn idle(&self, wait: Option<Duration>) -> Result<(), Gone> {
         let mut phase = self.shared.phase.subscribe();
         tokio::select! {
             () = self.live.wake.notified() => Ok(()),
@@ -285,7 +297,7 @@ impl Run {
             Some(Ok(revision)) => self.revision = revision,
             other => {
                 let error = other.and_then(Result::err).unwrap_or(CommitError::Missing);
-                tracing::error!(job = %self.id, %error, "a job's document was changed by somebody else; its task ends");
+                tracing::error!(job = %self.id, %error, "a job's document was changed by somebody else");
                 return Err(Gone);
             }
         }

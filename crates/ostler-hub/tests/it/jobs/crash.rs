@@ -9,6 +9,7 @@ use crate::support::*;
 use ostler_core::job::{
     DeviceJobStatus, FailureCode, Gate, JobSpec, JobStatus, JobView, Rollout, Waves, Work,
 };
+use ostler_hub::registry::Action;
 use ostler_hub::Error;
 use ostler_store::{Embedded, Store};
 use std::sync::Arc;
@@ -109,6 +110,31 @@ async fn no_twin_is_changed_twice() {
                 break;
             }
         }
+    }
+}
+
+#[tokio::test]
+async fn an_expansion_that_was_cut_off_is_made_anew() {
+    // More than are written in one commit.
+    const MANY: usize = 2100;
+    for at in 1..=3 {
+        let (disk, clock) = (Arc::new(Embedded::in_memory()), TestClock::new());
+        let mortal = Arc::new(Mortal::new(disk.clone(), Death::After));
+        let world = World::over(mortal.clone(), clock.clone()).await;
+        let create = |i| operation(&format!("x{i:04}"), Action::Create);
+        let created = world.hub.apply_all((0..MANY).map(create).collect()).await;
+        assert!(created.iter().all(Result::is_ok));
+        mortal.die_at(at);
+        world.hub.create_job(tags_job("j", "{\"a\":1}")).await.unwrap();
+        while !mortal.is_dead() {
+            tokio::task::yield_now().await;
+        }
+        drop(world);
+        mortal.buried().await;
+        let world = World::over(disk as Arc<dyn Store>, clock).await;
+        let view = world.ended(&job_id("j")).await;
+        world.check_counts(&view).await;
+        assert_eq!(view.counts.unwrap().succeeded, MANY as u64, "{at}");
     }
 }
 
