@@ -12,7 +12,7 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-const COLUMNS: usize = 96;
+const COLUMNS: usize = 108;
 const ROWS: usize = 24;
 /// How long the rest of the output is waited for.
 const PATIENCE: Duration = Duration::from_secs(60);
