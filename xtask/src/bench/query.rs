@@ -268,7 +268,16 @@ fn export_twins(bench: &Bench, data: &Path, log: &Path, export: &Path) -> Result
 /// A PostgreSQL of our own, on a socket in the scratch folder.
 struct Postgres {
     _server: Server,
+    data: PathBuf,
     socket: PathBuf,
+}
+
+/// What was started is the program that changes the user; PostgreSQL is its child and would outlive it.
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        let mut stop = as_postgres("pg_ctl");
+        stop.arg("-D").arg(&self.data).args(["-m", "fast", "-s", "stop"]).status().ok();
+    }
 }
 
 impl Postgres {
@@ -296,7 +305,7 @@ impl Postgres {
             command.args(["-c", setting]);
         }
         let server = Server::start(&mut command, &bench.work.join("postgres.log"))?;
-        let postgres = Self { _server: server, socket };
+        let postgres = Self { _server: server, data, socket };
         let began = std::time::Instant::now();
         while !postgres.psql().args(["-c", "SELECT 1"]).output()?.status.success() {
             if began.elapsed().as_secs() > 60 {
