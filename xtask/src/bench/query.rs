@@ -424,7 +424,8 @@ impl DuckDb {
 
     fn run(&self, script: &str, argument: &str) -> Result<Value> {
         let script = format!(
-            "import duckdb, json, statistics, sys, time\ncon = duckdb.connect(sys.argv[1])\n{script}\n"
+            "import duckdb, json, statistics, sys, time\ncon = duckdb.connect(sys.argv[1])\n\
+             con.execute('SET enable_progress_bar = false')\n{script}\n"
         );
         let output =
             Command::new(&self.python).args(["-c", &script]).arg(&self.file).arg(argument).output()?;
