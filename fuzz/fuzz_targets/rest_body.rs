@@ -5,15 +5,20 @@
 #![no_main]
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use libfuzzer_sys::fuzz_target;
 use ostler_core::id::EntityId;
+use ostler_core::job::{JobStatus, JobView};
 use ostler_core::json::Raw;
 use ostler_core::method::MethodAnswer;
+use ostler_core::time::Timestamp;
 use ostler_wire::rest::bulk::{read_entries, read_result, write_result};
 use ostler_wire::rest::error::ErrorReport;
 use ostler_wire::rest::etag::{bare, header_value, IfMatch};
 use ostler_wire::rest::identity::read_identity;
+use ostler_wire::rest::job::{read_dry_run, read_job, write_job, Audience};
 use ostler_wire::rest::method::{read_call, write_answer};
 use ostler_wire::rest::page::{read_continuation, read_max_items, MAX_ITEMS};
 use ostler_wire::rest::query::{check_api_version, Query};
@@ -35,7 +40,10 @@ fn request(line: &[u8]) {
             query(body);
         }
         3 => drop(read_content(body)),
-        4 => method(body),
+        4 => {
+            method(body);
+            job(body);
+        }
         5 => drop(ErrorReport::parse(body)),
         6 => drop(read_result(body)),
         _ => drop(std::str::from_utf8(body).map(request_line)),
@@ -68,6 +76,29 @@ fn method(body: &[u8]) {
     write_answer(&answer, &mut out);
     let members = Raw::parse(&out).expect("an answer is JSON").members().expect("an object");
     assert!(members.contains(&(Cow::Borrowed("payload"), payload)));
+}
+
+/// A job is told as it was asked for.
+fn job(body: &[u8]) {
+    let Ok(spec) = read_dry_run(body) else { return };
+    let view = JobView {
+        spec: Arc::new(spec.clone()),
+        created: Timestamp::NEVER,
+        started: None,
+        ended: None,
+        status: JobStatus::Queued,
+        failure_reason: None,
+        status_message: None,
+        counts: None,
+        wave: None,
+        failures_by_cause: BTreeMap::new(),
+        parent: None,
+    };
+    let mut out = Vec::new();
+    write_job(&view, Audience::Ostler, &mut out);
+    let mut again = read_job(&spec.id, &out, Audience::Ostler).expect("what the hub tells can be asked for");
+    again.start = again.start.filter(|_| spec.start.is_some());
+    assert_eq!(again, spec);
 }
 
 /// Verb, path and query, then an `If-Match`.

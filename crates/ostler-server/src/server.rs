@@ -12,7 +12,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use ostler_core::query::Dialect;
 use ostler_hub::{Hub, Options};
 use ostler_store::{Embedded, OpenError, Store};
 use tokio::net::{TcpListener, TcpStream};
@@ -23,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::app::{App, Authorities};
-use crate::config::{Bind, CertificateSource, Compat, Config, Data, Limits};
+use crate::config::{Bind, CertificateSource, Config, Data, Limits};
 use crate::files::create_private_folder;
 use crate::listen::{self, Accepted, BindError, Fallback, Gate};
 use crate::mqtt;
@@ -176,10 +175,7 @@ fn hub_options(config: &Config) -> Options {
         skew_secs: i64::try_from(limits.clock_skew.as_secs()).unwrap_or(i64::MAX),
         sign_in_failures: (limits.sign_in_failure_burst, limits.sign_in_failure_rate),
         job_retention_days: limits.job_retention.as_secs() / (24 * 3600),
-        dialect: match config.compat {
-            Compat::Extended => Dialect::Extended,
-            Compat::Strict => Dialect::Strict,
-        },
+        dialect: config.compat.dialect(),
         ..Options::default()
     }
 }

@@ -13,6 +13,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use ostler_core::query::Dialect;
+
 pub use settings::{Settings, SettingsError, Source, SETTINGS};
 
 /// Where the hub keeps its state.
@@ -49,6 +51,16 @@ pub enum Compat {
     Extended,
     /// Refuse them as Azure does.
     Strict,
+}
+
+impl Compat {
+    /// The query language that goes with it.
+    pub const fn dialect(self) -> Dialect {
+        match self {
+            Compat::Extended => Dialect::Extended,
+            Compat::Strict => Dialect::Strict,
+        }
+    }
 }
 
 /// Form of the log lines.

@@ -73,10 +73,7 @@ impl Context<'_> {
 
     /// The query language that this hub speaks.
     pub(super) fn dialect(&self) -> Dialect {
-        match self.app.config.compat {
-            Compat::Extended => Dialect::Extended,
-            Compat::Strict => Dialect::Strict,
-        }
+        self.app.config.compat.dialect()
     }
 }
 

@@ -211,3 +211,18 @@ async fn twins_are_written_and_a_bad_condition_is_told() {
     let last = finished(&hub, "bad").await;
     assert!(last.contains(r#""status":"failed""#) && last.contains("1:37"), "{last}");
 }
+
+#[tokio::test]
+async fn a_strict_hub_knows_azures_conditions_only() {
+    let body = r#"{"type":"scheduleUpdateTwin","updateTwin":{"tags":{"x":1}},"queryCondition":"deviceId LIKE 'a%'"}"#;
+    for (hub, status) in [(TestHub::strict().await, "failed"), (TestHub::start().await, "completed")] {
+        hub.register("a").await;
+        assert_eq!(hub.call("service", "PUT /jobs/v2/j", &[], body).await.status, 200);
+        let mut job = hub.call("service", "GET /jobs/v2/j", &[], "").await.body;
+        while !job.contains("endTime") {
+            tokio::task::yield_now().await;
+            job = hub.call("service", "GET /jobs/v2/j", &[], "").await.body;
+        }
+        assert!(job.contains(&format!("\"status\":\"{status}\"")), "{job}");
+    }
+}
