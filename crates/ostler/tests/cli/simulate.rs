@@ -1,6 +1,7 @@
 //! `ostler simulate` against a hub process: devices are made, behave, and go.
 
-use std::process::{Child, Command, Stdio};
+use std::io::{BufRead, BufReader, Lines};
+use std::process::{Child, ChildStdout, Command, Stdio};
 
 use jiff::Timestamp;
 use serde_json::{json, Value};
@@ -28,13 +29,16 @@ down = "50ms"
 "#;
 
 /// A simulation that is killed when the test is over.
-struct Simulation(Child);
+struct Simulation {
+    process: Child,
+    samples: Lines<BufReader<ChildStdout>>,
+}
 
 impl Simulation {
     /// Starts one and waits until all of its devices are connected.
     fn start(hub: &Hub, args: &[&str]) -> Self {
         let ready = hub.folder().join("all-connected.json");
-        let child = hub
+        let mut process = hub
             .command(&["-o", "json", "simulate", "--interval", "100ms"])
             .args(args)
             .arg("--ready-file")
@@ -43,25 +47,31 @@ impl Simulation {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut simulation = Self(child);
+        let samples = BufReader::new(process.stdout.take().unwrap()).lines();
+        let mut simulation = Self { process, samples };
         wait_for(|| {
-            assert!(simulation.0.try_wait().unwrap().is_none(), "the simulation ended");
+            assert!(simulation.process.try_wait().unwrap().is_none(), "the simulation ended");
             ready.exists()
         });
         simulation
     }
 
+    /// Waits for a sample of which something holds.
+    fn until(&mut self, condition: impl Fn(&Value) -> bool) {
+        let parse = |line: std::io::Result<String>| serde_json::from_str(&line.unwrap()).unwrap();
+        assert!(self.samples.by_ref().map(parse).any(|sample| condition(&sample)), "the simulation ended");
+    }
+
     /// Sends SIGTERM and returns the summary.
     fn stop(mut self) -> Value {
-        let pid = self.0.id().to_string();
+        let pid = self.process.id().to_string();
         Command::new("kill").args(["-TERM", &pid]).status().unwrap();
-        let (stdout, stderr) = (self.0.stdout.take().unwrap(), self.0.stderr.take().unwrap());
-        let [stdout, stderr] =
-            [std::io::read_to_string(stdout).unwrap(), std::io::read_to_string(stderr).unwrap()];
-        assert_eq!(self.0.wait().unwrap().code(), Some(0), "{stderr}");
-        let lines: Vec<Value> = stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let lines: Vec<Value> =
+            self.samples.by_ref().map(|line| serde_json::from_str(&line.unwrap()).unwrap()).collect();
+        let told = std::io::read_to_string(self.process.stderr.take().unwrap()).unwrap();
+        assert_eq!(self.process.wait().unwrap().code(), Some(0), "{told}");
         let (last, samples) = lines.split_last().unwrap();
-        assert!(samples.iter().all(|sample| sample["type"] == "sample"), "{stdout}");
+        assert!(samples.iter().all(|sample| sample["type"] == "sample"), "{samples:?}");
         assert_eq!(last["type"], "summary");
         last.clone()
     }
@@ -69,8 +79,8 @@ impl Simulation {
 
 impl Drop for Simulation {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.process.kill();
+        let _ = self.process.wait();
     }
 }
 
@@ -140,6 +150,23 @@ fn firmware_is_updated_over_a_reboot() {
     assert!(
         missing.stderr.contains("`pump-000006` is not registered") && missing.stderr.contains("--register")
     );
+}
+
+#[test]
+fn restless_and_absent_devices_come_back() {
+    let hub = Hub::start();
+    let scenario =
+        "[[group]]\nname = 'restless'\n[group.flap]\nevery = { uniform = ['20ms', '80ms'] }\ndown = '10ms'\n\
+        [[group]]\nname = 'absent'\n[group.vanish]\nevery = '50ms'\ngone = '50ms'\n";
+    std::fs::write(hub.folder().join("bad-day.toml"), scenario).unwrap();
+    let mut simulation = Simulation::start(&hub, &["bad-day.toml", "-n", "10", "--register"]);
+    let more =
+        |sample: &Value, name: &str, than: u64| sample[name].as_u64().is_some_and(|count| count > than);
+    simulation.until(|sample| {
+        more(sample, "leaves", 50) && more(sample, "vanishes", 50) && more(sample, "connects", 110)
+    });
+    let summary = simulation.stop();
+    assert_eq!((&summary["everConnected"], &summary["errors"]), (&json!(10), &json!({})), "{summary}");
 }
 
 #[test]
