@@ -37,8 +37,8 @@ pub enum StoreError {
         /// What is wrong with it.
         reason: String,
     },
-    /// Too much waits to be written.
-    #[error("the store has more waiting writes than it may hold")]
+    /// Too much waits to be written, or too many queries wait for their turn.
+    #[error("the store has more waiting than it may hold; try again later")]
     Overloaded,
     /// It was closed.
     #[error("the store is closed")]

@@ -1,4 +1,5 @@
-//! Measures the embedded store on this machine: `measure [query] [devices] [seconds] [folder]`.
+//! Measures the embedded store on this machine: `measure [query] [devices] [seconds] [folder]
+//! [only]`.
 //!
 //! Registers devices with twins of about 2.5 KB of JSON, reopens the store, and patches three
 //! reported properties of random twins with 1, 64 and 1,024 commits waiting; with `query` it asks
@@ -250,7 +251,7 @@ fn main() {
         runtime.block_on(store.close());
     }
     if is_query {
-        query::measure(&data, devices, seconds, &runtime);
+        query::measure(&data, devices, seconds, arguments.next().as_deref(), &runtime);
         return;
     }
     let rss = memory("VmRSS");

@@ -79,13 +79,22 @@ impl Asked {
     }
 }
 
-/// Opens the store twice: without columns and with them.
-pub(super) fn measure(data: &Path, devices: u64, seconds: f64, runtime: &tokio::runtime::Runtime) {
+/// Opens the store twice: without columns and with them. `only`: the queries whose names contain this,
+/// and without columns.
+pub(super) fn measure(
+    data: &Path,
+    devices: u64,
+    seconds: f64,
+    only: Option<&str>,
+    runtime: &tokio::runtime::Runtime,
+) {
     let open = |column_bytes| {
         let options = Options { column_bytes, ..Options::default() };
         Arc::new(Embedded::open(data, &options).expect("opens"))
     };
-    let asked: Vec<Asked> = QUERIES.iter().map(|(name, text)| Asked::new(name, text)).collect();
+    let is_asked = |name: &str| only.is_none_or(|only| name.contains(only));
+    let queries = QUERIES.iter().filter(|(name, _)| is_asked(name));
+    let asked: Vec<Asked> = queries.map(|(name, text)| Asked::new(name, text)).collect();
     let store = open(0);
     say(&format!("process {} MiB, no columns", mib(memory("VmRSS"))));
     for asked in &asked {
@@ -93,6 +102,9 @@ pub(super) fn measure(data: &Path, devices: u64, seconds: f64, runtime: &tokio::
         say(&format!("  {:<34} {:>9.3} ms  {cpu:>6.1} ms CPU  {rows} rows", asked.name, micros as f64 / 1e3));
     }
     drop(store);
+    if only.is_some() {
+        return;
+    }
     let store = open(Options::default().column_bytes);
     say("columns, as they come: 1st, 2nd, 3rd time, then the median");
     for asked in &asked {

@@ -115,3 +115,45 @@ impl Drop for Publishing<'_> {
         self.state.published += 1;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    #[test]
+    fn a_snapshot_stands_between_batches_and_its_oldest_versions_go_with_it() {
+        let epochs = Epochs::new(100);
+        assert_eq!(epochs.publish().keeping(&mut 0).map(|(batch, ..)| batch), None);
+        let first = epochs.open();
+        let mut kept = 0;
+        let mut batch = epochs.publish();
+        let keeping = batch.keeping(&mut kept).map(|(batch, newest, _)| (batch, newest));
+        assert_eq!(keeping, Some((first + 1, first)));
+        batch.kept(10);
+        drop(batch);
+        let second = epochs.open();
+        assert_eq!((second, epochs.open()), (first + 1, second));
+        assert_eq!(epochs.close(second), None, "it is open once more");
+        assert_eq!(epochs.close(first), Some(second));
+        epochs.forgot(10);
+        assert_eq!((epochs.close(second), epochs.kept_bytes()), (None, 0));
+    }
+
+    #[test]
+    fn the_writer_waits_when_too_much_is_kept() {
+        let epochs = Epochs::new(100);
+        let at = epochs.open();
+        epochs.publish().kept(101);
+        let closing = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| {
+                let _batch = epochs.publish();
+                assert!(closing.load(Ordering::SeqCst), "the next batch waits for the snapshot");
+            });
+            closing.store(true, Ordering::SeqCst);
+            assert!(epochs.close(at).is_some());
+            waiting.join().unwrap();
+        });
+    }
+}

@@ -2,14 +2,15 @@
 //!
 //! ```text
 //!   load, list, counts  ──────────────>  model (memory)
+//!   find, fold  ──plan──> ids, columns or all shards of the model, as they were after one batch
 //!   touch  ───────────────────────────>  model, written some seconds later
 //!   commit ──encode──> queue ──> writer ──> disk, one fdatasync a batch ──> model ──> answer
 //! ```
 //!
 //! Must not know: hub, wire; what a change means.
 //!
-//! Invariant: locks are taken in the order shapes, shard of the model, names; nobody waits for an
-//! earlier one while holding a later one.
+//! Invariant: locks are taken in the order epochs, shapes, shard of the model, names; nobody waits for
+//! an earlier one while holding a later one, and nobody takes one twice.
 //! Invariant: the engine needs no async runtime; its futures can be polled by any.
 
 mod backup;

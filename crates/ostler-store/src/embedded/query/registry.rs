@@ -111,13 +111,14 @@ impl Registry {
         let mut wanted = Vec::new();
         for column in columns {
             let known = entries.iter().position(|entry| entry.modules == modules && entry.column == **column);
-            let place = known.unwrap_or_else(|| {
-                if entries.len() >= MOST_PATHS {
-                    forget_one(entries);
+            let place = match known {
+                Some(place) => place,
+                None if entries.len() >= MOST_PATHS && !forget_one(entries) => continue,
+                None => {
+                    entries.push(Entry::new(modules, (*column).clone(), now));
+                    entries.len() - 1
                 }
-                entries.push(Entry::new(modules, (*column).clone(), now));
-                entries.len() - 1
-            });
+            };
             let entry = &mut entries[place];
             entry.scans = entry.scans.saturating_add(1);
             entry.used = now;
@@ -206,12 +207,12 @@ impl Tracked {
     }
 }
 
-/// Makes room for one path, among those without a column.
-fn forget_one(entries: &mut Vec<Entry>) {
+/// Makes room for one path, among those without a column; `false` if there is none.
+fn forget_one(entries: &mut Vec<Entry>) -> bool {
     let numbered = entries.iter().enumerate().filter(|(_, entry)| entry.tracked.is_none());
-    if let Some((oldest, _)) = numbered.min_by_key(|(_, entry)| entry.used) {
+    let oldest = numbered.min_by_key(|(_, entry)| entry.used).map(|(place, _)| place);
+    if let Some(oldest) = oldest {
         entries.swap_remove(oldest);
-    } else {
-        entries.truncate(MOST_PATHS - 1);
     }
+    oldest.is_some()
 }

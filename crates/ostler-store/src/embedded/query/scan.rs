@@ -38,6 +38,11 @@ pub(crate) type Mask = [u64; WORDS];
 
 /// What becomes of the rows. One thread's.
 pub(crate) trait Sink: Send {
+    /// The columns that it asks rows for, as it hands them over.
+    fn columns(&self) -> Vec<&Column> {
+        Vec::new()
+    }
+
     /// Takes a row.
     fn row(&mut self, row: &CompactRow<'_>);
 
@@ -98,7 +103,8 @@ impl Scan<'_> {
     }
 
     fn work<S: Sink>(&self, next: &AtomicUsize, sink: &mut S) -> Result<(), StoreError> {
-        let locators = Locators::new(self.filter.condition.as_ref(), self.asked.iter().copied());
+        let asked = self.asked.iter().copied().chain(sink.columns());
+        let locators = Locators::new(self.filter.condition.as_ref(), asked);
         let mut judges = Vec::new();
         let condition = self.filter.condition.as_ref();
         let node = condition.map(|condition| Node::of(condition.tree(), self.columns, &mut judges));

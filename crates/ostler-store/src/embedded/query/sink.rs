@@ -14,7 +14,7 @@ use crate::record::shapes::Known;
 use crate::Order;
 use hashbrown::HashMap;
 use ostler_core::limits::{QUERY_GROUPS, QUERY_GROUP_BYTES};
-use ostler_core::query::{Datum, GroupError, Groups, Query};
+use ostler_core::query::{Column, Datum, Direction, GroupError, Groups, Query, Row};
 use std::cmp::Ordering;
 
 /// Rows gathered before those that cannot be among the first are dropped.
@@ -63,6 +63,17 @@ impl Sink for First<'_> {
             // Without copying the id of a row that is too late.
             if self.worst.as_ref().is_some_and(|worst| row.id() > &*worst.id) {
                 return;
+            }
+        }
+        if let (Order::By(columns), Some(worst)) = (self.order, &self.worst) {
+            // Most rows are behind in the first column already, and nothing of them has to be copied.
+            if let Some(((column, direction), value)) = columns.iter().zip(&worst.values).next() {
+                let by_value = row.get(column).order(value);
+                let by_value =
+                    if *direction == Direction::Descending { by_value.reverse() } else { by_value };
+                if by_value.is_gt() {
+                    return;
+                }
             }
         }
         let standing = Standing::of(row, row.id(), self.order);
@@ -162,6 +173,10 @@ impl Fold {
 }
 
 impl Sink for Fold {
+    fn columns(&self) -> Vec<&Column> {
+        self.groups.columns().iter().chain(self.groups.group_by()).collect()
+    }
+
     fn row(&mut self, row: &CompactRow<'_>) {
         if self.refused.is_none() {
             let outcome = self.groups.add(row);
