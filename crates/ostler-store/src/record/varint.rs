@@ -34,19 +34,33 @@ pub(crate) fn write_text(text: &str, out: &mut Vec<u8>) {
 pub(crate) struct Reader<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Reader<'a> {
+    #[inline]
     pub(crate) fn byte(&mut self) -> Result<u8, Damage> {
         let (first, rest) = self.0.split_first().ok_or(Damage::Short)?;
         self.0 = rest;
         Ok(*first)
     }
 
+    #[inline]
     pub(crate) fn bytes(&mut self, count: usize) -> Result<&'a [u8], Damage> {
         let (taken, rest) = self.0.split_at_checked(count).ok_or(Damage::Short)?;
         self.0 = rest;
         Ok(taken)
     }
 
+    #[inline]
     pub(crate) fn number(&mut self) -> Result<u64, Damage> {
+        match self.0.split_first() {
+            // Nearly all of them.
+            Some((first, rest)) if *first < 0x80 => {
+                self.0 = rest;
+                Ok(u64::from(*first))
+            }
+            _ => self.long_number(),
+        }
+    }
+
+    fn long_number(&mut self) -> Result<u64, Damage> {
         let mut number = 0;
         for place in 0..MOST_BYTES {
             let byte = self.byte()?;
@@ -59,7 +73,18 @@ impl<'a> Reader<'a> {
     }
 
     /// Skips a number.
+    #[inline]
     pub(crate) fn skip_number(&mut self) -> Result<(), Damage> {
+        match self.0.split_first() {
+            Some((first, rest)) if *first < 0x80 => {
+                self.0 = rest;
+                Ok(())
+            }
+            _ => self.skip_long_number(),
+        }
+    }
+
+    fn skip_long_number(&mut self) -> Result<(), Damage> {
         let last = self.0.iter().take(MOST_BYTES as usize).position(|byte| *byte < 0x80);
         match last {
             Some(last) => {
@@ -76,6 +101,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A number that counts or measures something in these bytes, and so cannot exceed what is left.
+    #[inline]
     pub(crate) fn length(&mut self) -> Result<usize, Damage> {
         let length = self.number()?;
         usize::try_from(length).ok().filter(|length| *length <= self.0.len()).ok_or(Damage::Short)

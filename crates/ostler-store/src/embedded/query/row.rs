@@ -94,15 +94,19 @@ impl Locators {
 
     /// Asks for the bytes of a record that its row will look at, so that they are there soon: memory is
     /// slow to answer, but answers many questions at once. The sum means nothing.
-    pub(crate) fn fetch(&self, record: &[u8]) -> u8 {
+    pub(crate) fn fetch<'a>(&self, record: &'a [u8]) -> (u8, Option<Sections<'a>>) {
+        if self.sections.is_empty() {
+            return (0, None);
+        }
+        let Ok(sections) = Sections::of(record) else { return (0, None) };
         let mut sum = 0;
         for section in &self.sections {
-            let bytes = section.of(record).unwrap_or_default();
+            let bytes = sections.get(*section);
             for line in bytes.iter().step_by(CACHE_LINE).take(MOST_LINES) {
                 sum ^= line;
             }
         }
-        sum
+        (sum, Some(sections))
     }
 
     fn get(&self, column: &Column) -> Option<&Locator> {
@@ -154,7 +158,7 @@ impl Locator {
         scratch: &'a mut Vec<u8>,
     ) -> &'a [u8] {
         if let Kind::Value(section, finder) = &self.kind {
-            let found = section.of(record).and_then(|section| finder.find(section, shapes));
+            let found = section.of(record, None).and_then(|section| finder.find(section, shapes));
             let bytes = found.and_then(|value| match value {
                 Some(value) => locate::value_bytes(value, shapes),
                 None => Ok(&[][..]),
@@ -162,11 +166,14 @@ impl Locator {
             return bytes.unwrap_or_default();
         }
         scratch.clear();
-        locate::write_datum(&self.datum(column, record, shapes, &NobodyLives), scratch);
+        let row =
+            CompactRow { bytes: record, sections: None, shapes, locators: &NOTHING, live: &NobodyLives };
+        locate::write_datum(&self.datum(column, &row), scratch);
         scratch
     }
 
-    fn datum<'a>(&self, column: &Column, bytes: &'a [u8], shapes: &Known, live: &dyn Live) -> Datum<'a> {
+    fn datum<'a>(&self, column: &Column, row: &CompactRow<'a>) -> Datum<'a> {
+        let CompactRow { bytes, sections, shapes, live, .. } = *row;
         let head = Head::trusted(bytes);
         match &self.kind {
             Kind::DeviceId => Datum::text(head.device()),
@@ -174,14 +181,16 @@ impl Locator {
             Kind::Status => Datum::text(if head.is_enabled() { "enabled" } else { "disabled" }),
             Kind::Version => Body::read(head).map_or(Datum::Undefined, |body| count(body.twin_version)),
             Kind::Value(section, finder) => {
-                let found = section.of(bytes).and_then(|section| match finder.find(section, shapes)? {
-                    Some(value) => locate::datum(value, shapes),
-                    None => Ok(Datum::Undefined),
+                let found = section.of(bytes, sections.as_ref()).and_then(|section| {
+                    match finder.find(section, shapes)? {
+                        Some(value) => locate::datum(value, shapes),
+                        None => Ok(Datum::Undefined),
+                    }
                 });
                 found.unwrap_or(Datum::Undefined)
             }
             Kind::SectionVersion(section) => {
-                section.of(bytes).and_then(locate::version).map_or(Datum::Undefined, count)
+                section.of(bytes, sections.as_ref()).and_then(locate::version).map_or(Datum::Undefined, count)
             }
             Kind::Object => Datum::Object,
             Kind::Unknown => Datum::Undefined,
@@ -194,14 +203,35 @@ impl Locator {
     }
 }
 
+/// Where a record's sections are.
+#[derive(Clone, Copy)]
+pub(crate) struct Sections<'a> {
+    tags: &'a [u8],
+    desired: &'a [u8],
+    reported: &'a [u8],
+}
+
+impl<'a> Sections<'a> {
+    fn of(record: &'a [u8]) -> Result<Sections<'a>, Damage> {
+        let Body { tags, desired, reported, .. } = Body::read(Head::trusted(record))?;
+        Ok(Sections { tags, desired, reported })
+    }
+
+    fn get(&self, section: Section) -> &'a [u8] {
+        match section {
+            Section::Tags => self.tags,
+            Section::Desired => self.desired,
+            Section::Reported => self.reported,
+        }
+    }
+}
+
 impl Section {
-    fn of(self, bytes: &[u8]) -> Result<&[u8], Damage> {
-        let body = Body::read(Head::trusted(bytes))?;
-        Ok(match self {
-            Section::Tags => body.tags,
-            Section::Desired => body.desired,
-            Section::Reported => body.reported,
-        })
+    fn of<'a>(self, record: &'a [u8], known: Option<&Sections<'a>>) -> Result<&'a [u8], Damage> {
+        match known {
+            Some(sections) => Ok(sections.get(self)),
+            None => Sections::of(record).map(|sections| sections.get(self)),
+        }
     }
 
     fn part(self) -> Parts {
@@ -216,6 +246,8 @@ impl Section {
 /// See the module documentation.
 pub(crate) struct CompactRow<'a> {
     pub(crate) bytes: &'a [u8],
+    /// If they were found before.
+    pub(crate) sections: Option<Sections<'a>>,
     pub(crate) shapes: &'a Known,
     pub(crate) locators: &'a Locators,
     pub(crate) live: &'a dyn Live,
@@ -231,8 +263,8 @@ impl CompactRow<'_> {
 impl Row for CompactRow<'_> {
     fn get(&self, column: &Column) -> Datum<'_> {
         match self.locators.get(column) {
-            Some(locator) => locator.datum(column, self.bytes, self.shapes, self.live),
-            None => Locator::new(column).datum(column, self.bytes, self.shapes, self.live),
+            Some(locator) => locator.datum(column, self),
+            None => Locator::new(column).datum(column, self),
         }
     }
 
@@ -255,6 +287,9 @@ pub(crate) fn presence(head: Head<'_>, live: &dyn Live) -> Presence {
     let presence = live.presence(head.id());
     presence.unwrap_or_else(|| Presence { connected: false, activity: head.activity() })
 }
+
+/// For a row whose locator is at hand.
+const NOTHING: Locators = Locators { all: Vec::new(), by_address: Vec::new(), sections: Vec::new() };
 
 /// For columns, which hold nothing live.
 struct NobodyLives;

@@ -16,7 +16,7 @@
 use super::column::{Kept, Truth};
 use super::plan::{self, Judge, Node};
 use super::registry::{Registry, Tracked};
-use super::row::{CompactRow, Locator, Locators};
+use super::row::{CompactRow, Locator, Locators, Sections};
 use crate::embedded::epoch::Epoch;
 use crate::embedded::model::{Model, Table, SHARDS};
 use crate::embedded::shard::Shard;
@@ -108,7 +108,7 @@ impl Scan<'_> {
         let mut judges = Vec::new();
         let condition = self.filter.condition.as_ref();
         let node = condition.map(|condition| Node::of(condition.tree(), self.columns, &mut judges));
-        let part = Part { scan: self, locators, judges, node };
+        let part = Part { scan: self, locators, nothing: Locators::new(None, []), judges, node };
         let table = self.model.table(self.filter.modules);
         loop {
             let place = next.fetch_add(1, Ordering::Relaxed);
@@ -198,6 +198,8 @@ impl Scan<'_> {
 struct Part<'s, 'q> {
     scan: &'s Scan<'s>,
     locators: Locators,
+    /// For a sink that asks rows for their ids only.
+    nothing: Locators,
     judges: Vec<Judge<'q>>,
     node: Option<Node<'q>>,
 }
@@ -296,20 +298,15 @@ impl Part<'_, '_> {
         if self.scan.above.is_none() && sink.chunk(shard, first, &mask) {
             return;
         }
+        let sink_locators = if self.scan.asked.is_empty() { &self.nothing } else { &self.locators };
         for (word, bits) in (first..).step_by(64).zip(mask).filter(|(_, bits)| *bits != 0) {
-            keep_in_word(
-                bits,
-                word,
-                shard,
-                |_| 0,
-                |bytes| {
-                    let row = self.row(bytes, shapes);
-                    if self.scan.above.is_none_or(|above| row.id() > above) {
-                        sink.row(&row);
-                    }
-                    true
-                },
-            );
+            keep_in_word(bits, word, shard, sink_locators, |bytes, sections| {
+                let row = self.row(bytes, sections, shapes);
+                if self.scan.above.is_none_or(|above| row.id() > above) {
+                    sink.row(&row);
+                }
+                true
+            });
         }
     }
 
@@ -350,52 +347,60 @@ impl Part<'_, '_> {
     fn by_rows(&self, holds: impl Fn(&CompactRow<'_>) -> bool, chunk: &Chunk<'_>, mask: &mut Mask) {
         let Chunk { shard, shapes, first, .. } = *chunk;
         for (word, bits) in (first..).step_by(64).zip(mask.iter_mut()).filter(|(_, bits)| **bits != 0) {
-            let fetch = |bytes: &[u8]| self.locators.fetch(bytes);
-            *bits = keep_in_word(*bits, word, shard, fetch, |bytes| holds(&self.row(bytes, shapes)));
+            *bits = keep_in_word(*bits, word, shard, &self.locators, |bytes, sections| {
+                holds(&self.row(bytes, sections, shapes))
+            });
         }
     }
 
     fn judge_row<S: Sink>(&self, bytes: Option<&[u8]>, shapes: &Known, sink: &mut S) {
         let Some(bytes) = bytes else { return };
-        let row = self.row(bytes, shapes);
+        let row = self.row(bytes, None, shapes);
         if self.scan.above.is_none_or(|above| row.id() > above) && self.scan.filter.keeps(&row) {
             sink.row(&row);
         }
     }
 
-    fn row<'r>(&'r self, bytes: &'r [u8], shapes: &'r Known) -> CompactRow<'r> {
-        CompactRow { bytes, shapes, locators: &self.locators, live: self.scan.live }
+    fn row<'r>(
+        &'r self,
+        bytes: &'r [u8],
+        sections: Option<Sections<'r>>,
+        shapes: &'r Known,
+    ) -> CompactRow<'r> {
+        CompactRow { bytes, sections, shapes, locators: &self.locators, live: self.scan.live }
     }
 }
 
 /// Judges the records of one word of slots. They lie scattered in memory: what will be looked at of
 /// several is asked for before any is, so that waiting for one is waiting for all.
-fn keep_in_word(
+fn keep_in_word<'b>(
     word: u64,
     first: u32,
-    shard: &Shard,
-    fetch: impl Fn(&[u8]) -> u8,
-    mut judge: impl FnMut(&[u8]) -> bool,
+    shard: &'b Shard,
+    locators: &Locators,
+    mut judge: impl FnMut(&'b [u8], Option<Sections<'b>>) -> bool,
 ) -> u64 {
     let (mut kept, mut left) = (0, word);
     while left != 0 {
-        let mut group: [(u32, &[u8]); AHEAD] = [(0, &[]); AHEAD];
+        let mut group: [(u32, &[u8], Option<Sections<'_>>); AHEAD] = [(0, &[], None); AHEAD];
         let (mut size, mut sum) = (0, 0);
         while left != 0 && size < AHEAD {
             let bit = left.trailing_zeros();
             left &= left - 1;
             if let Some(bytes) = shard.get(first + bit) {
                 sum ^= bytes[0] ^ bytes.get(64).copied().unwrap_or_default();
-                group[size] = (bit, bytes);
+                group[size] = (bit, bytes, None);
                 size += 1;
             }
         }
-        for (_, bytes) in &group[..size] {
-            sum ^= fetch(bytes);
+        for (_, bytes, sections) in &mut group[..size] {
+            let (fetched, found) = locators.fetch(bytes);
+            sum ^= fetched;
+            *sections = found;
         }
         std::hint::black_box(sum);
-        for (bit, bytes) in &group[..size] {
-            if judge(bytes) {
+        for (bit, bytes, sections) in &group[..size] {
+            if judge(bytes, *sections) {
                 kept |= 1 << bit;
             }
         }

@@ -152,7 +152,7 @@ impl Asked<'_> {
             return None;
         }
         let judge = |bytes: &[u8]| {
-            let row = CompactRow { bytes, shapes, locators, live: self.live };
+            let row = CompactRow { bytes, sections: None, shapes, locators, live: self.live };
             self.filter.keeps(&row).then(|| take(&row))
         };
         self.snapshot.read(id, judge).flatten()
