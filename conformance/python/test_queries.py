@@ -9,6 +9,8 @@ from msrest.exceptions import DeserializationError
 from devices import FACES
 from hub import LocalHub
 from judges import HTTPS, HUB_SDK
+from scheduled import Jobs
+from test_configurations import Kept
 from test_registry import status_of
 
 operation = pytest.mark.operation
@@ -517,6 +519,16 @@ def test_a_strict_hub_refuses_what_azure_does_not_have(strict_hub, name):
     assert status_of(ask, strict_hub.registry, text) == (400, "Bad Request")
     message = post(strict_hub.https, text).message
     assert message.startswith("ErrorCode:")
+
+
+@sdk
+@operation("query: strict and extended")
+def test_a_strict_hub_refuses_them_in_conditions_too(strict_hub):
+    jobs, kept = Jobs(strict_hub), Kept(strict_hub)
+    job = jobs.ended(jobs.update("tags.site LIKE 's%'", tags={"a": 1}))
+    assert (job.status, "LIKE" in job.failure_reason) == ("failed", True)
+    assert status_of(kept.create, "tags.site LIKE 's%'")[0] == 400
+    assert strict_hub.https.get("/ostler/v1/jobs").status == 404
 
 
 @sdk
