@@ -4,7 +4,7 @@ use crate::support::*;
 use ostler_core::configuration::{ConfigurationError, ConfigurationId, ConfigurationSpec};
 use ostler_core::id::DeviceId;
 use ostler_core::identity::IdentitySpec;
-use ostler_core::query::Dialect;
+use ostler_core::query::{Dialect, Presence, TwinRow};
 use ostler_core::record::Interest;
 use ostler_core::twin::{SectionPatch, TwinContent, TwinPatch};
 use ostler_hub::configurations::{Measured, QueryTest};
@@ -456,5 +456,65 @@ proptest! {
                 model.step(&hub, step).await;
             }
         });
+    }
+}
+
+/// Whatever happens at once: when all is quiet, every twin is what the last conditions and tags make of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_missed_when_twins_and_configurations_change_at_once() {
+    const DEVICES: u64 = 20;
+    let hub = hub().await;
+    for d in 0..DEVICES {
+        create(&hub, &format!("d{d}")).await;
+    }
+    let mut tasks = tokio::task::JoinSet::new();
+    for task in 0..3 {
+        let hub = hub.clone();
+        tasks.spawn(async move {
+            for n in 0..150u64 {
+                let d = (n * 7 + task * 5) % DEVICES;
+                patch(&hub, &format!("d{d}"), &tags(&format!(r#"{{"t":{}}}"#, (n + task) % 3))).await;
+                patch(&hub, &format!("d{d}"), &desired(&format!(r#"{{"own":{n}}}"#))).await;
+            }
+        });
+    }
+    let writer = hub.clone();
+    tasks.spawn(async move {
+        for n in 0..30 {
+            let name = format!("c{}", n % 3);
+            let made = spec(&format!("tags.t = {}", n % 2), n % 4, &sets(&name, "1"));
+            match writer.create_configuration(&cfg(&name), made, Dialect::Extended).await {
+                Ok(_) => {}
+                Err(Error::ConfigurationExists(_)) if n % 5 == 0 => {
+                    writer.delete_configuration(&cfg(&name), &IfMatch::Any).await.unwrap();
+                }
+                Err(Error::ConfigurationExists(_)) => {
+                    let aim = ConfigurationSpec {
+                        target_condition: Some(format!("tags.t != {}", n % 3).into()),
+                        ..ConfigurationSpec::default()
+                    };
+                    change(&writer, &name, aim).await;
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+    });
+    while let Some(outcome) = tasks.join_next().await {
+        outcome.unwrap();
+    }
+    hub.configurations_settled().await;
+    let all = hub.configurations(100);
+    for d in 0..DEVICES {
+        let record = hub.twin(&id(&format!("d{d}"))).await.unwrap().record;
+        let row = TwinRow { record: &record, presence: Presence::default() };
+        let met: Vec<_> = all.iter().filter(|one| one.target.is_met(&row)).collect();
+        let winner = met.iter().max_by_key(|one| (one.priority, one.created, &one.id)).map(|one| &one.id);
+        let has = |name: &str| record.twin.desired.get(&[name]).is_some();
+        for n in 0..3 {
+            let name = cfg(&format!("c{n}"));
+            assert_eq!(has(name.as_str()), winner == Some(&name), "d{d} {name}");
+        }
+        let held: Vec<_> = record.configurations.iter().map(|it| it.id.clone()).collect();
+        assert_eq!(held, met.iter().map(|one| one.id.clone()).collect::<Vec<_>>(), "d{d}");
     }
 }
