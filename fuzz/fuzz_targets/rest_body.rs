@@ -9,12 +9,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use libfuzzer_sys::fuzz_target;
+use ostler_core::configuration::{Configuration, ConfigurationId};
 use ostler_core::id::EntityId;
 use ostler_core::job::{JobStatus, JobView};
 use ostler_core::json::Raw;
 use ostler_core::method::MethodAnswer;
+use ostler_core::query::Dialect;
 use ostler_core::time::Timestamp;
 use ostler_wire::rest::bulk::{read_entries, read_result, write_result};
+use ostler_wire::rest::configuration::{
+    read_configuration, read_query_test, write_configuration, AllMetrics,
+};
 use ostler_wire::rest::error::ErrorReport;
 use ostler_wire::rest::etag::{bare, header_value, IfMatch};
 use ostler_wire::rest::identity::read_identity;
@@ -39,7 +44,10 @@ fn request(line: &[u8]) {
             drop(read_patch(body));
             query(body);
         }
-        3 => drop(read_content(body)),
+        3 => {
+            drop(read_content(body));
+            configuration(body);
+        }
         4 => {
             method(body);
             job(body);
@@ -76,6 +84,23 @@ fn method(body: &[u8]) {
     write_answer(&answer, &mut out);
     let members = Raw::parse(&out).expect("an answer is JSON").members().expect("an object");
     assert!(members.contains(&(Cow::Borrowed("payload"), payload)));
+}
+
+/// What a client sends back unchanged changes nothing but the etag.
+fn configuration(body: &[u8]) {
+    drop(read_query_test(body));
+    let id = ConfigurationId::new("cfg").expect("a valid id");
+    let Ok(spec) = read_configuration(&id, body) else { return };
+    let Ok(made) = Configuration::create(id.clone(), spec, Dialect::Extended, 0, Timestamp::NEVER) else {
+        return;
+    };
+    let mut out = Vec::new();
+    write_configuration(&made, &AllMetrics::default(), &mut out);
+    let mut again = read_configuration(&id, &out).expect("what the hub tells can be sent back");
+    // The queries are not written here, because their results are counted elsewhere.
+    again.metrics = None;
+    let again = made.update(again, Dialect::Extended, Timestamp::NEVER).expect("and is taken");
+    assert_eq!(Configuration { etag: made.etag, ..again }, made);
 }
 
 /// A job is told as it was asked for.
