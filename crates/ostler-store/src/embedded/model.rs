@@ -16,11 +16,11 @@
 //! Invariant: a table's names are the ids of all its records and nothing else.
 
 use super::epoch::{Epoch, Epochs, Publishing};
-use super::names::{self, Names};
-use super::query::{Indexing, Tracked};
+use super::names::{self, Names, Row};
+use super::query::{Indexing, Judge, Skimmed, Tracked};
 use super::shard::Shard;
 use crate::record::header::{self, Head};
-use crate::record::shapes::Shapes;
+use crate::record::shapes::{Known, Shapes};
 use crate::{Counts, Revision, Setting};
 use foldhash::fast::RandomState;
 use ostler_core::record::Activity;
@@ -308,7 +308,7 @@ impl Publish<'_> {
         if found.is_none() {
             let id: Box<str> = shard.get(slot).map_or("", |bytes| Head::trusted(bytes).id()).into();
             drop(locked);
-            table.names.write().insert(&id);
+            table.names.write().insert(&id, slot);
         }
         self.publishing.kept(kept);
         tally.add(is_module, is_enabled, length);
@@ -358,6 +358,43 @@ impl Snapshot<'_> {
         let hash = self.model.hash(id);
         let shard = self.model.table_of(id).shard(hash).read();
         shard.at(hash, id, self.at).map(read)
+    }
+
+    /// Up to `limit` ids with their slots, as [`Snapshot::ids`]; `None` if some that belong there are
+    /// gone from the names.
+    pub(crate) fn row(
+        &self,
+        modules: bool,
+        after: Option<&str>,
+        limit: usize,
+        row: &mut Row,
+    ) -> Option<bool> {
+        let table = self.model.table(modules);
+        table.names.read().row_above(after, limit, row);
+        // Looked at after the names: what leaves them is here before.
+        table.gone.lock().is_empty().then_some(row.len() == limit)
+    }
+
+    /// Which of these ids a look at their records may find kept, to judge by columns; in order.
+    pub(crate) fn skim(
+        &self,
+        modules: bool,
+        row: &Row,
+        judges: &[Judge<'_>],
+        known: &Known,
+        kept: &mut Vec<usize>,
+    ) {
+        let table = self.model.table(modules);
+        let mut shards: [Option<Skimmed<'_>>; SHARDS] = std::array::from_fn(|_| None);
+        for place in 0..row.len() {
+            let (id, slot) = row.get(place);
+            let number = shard_of(self.model.hash(id));
+            let shard =
+                shards[number].get_or_insert_with(|| Skimmed::of(table.shards[number].read(), judges, known));
+            if shard.may_keep(slot) {
+                kept.push(place);
+            }
+        }
     }
 
     /// Up to `limit` ids, in order, and `true` if there may be more above them. Some may have been
@@ -445,9 +482,10 @@ impl Loader {
         model.tally.add(head.is_module(), head.is_enabled(), bytes.len());
         let (table, names) =
             if head.is_module() { (&mut model.modules, modules) } else { (&mut model.devices, devices) };
-        names.push(head.id());
+        let id = String::from(head.id());
         let hash = model.hasher.hash_one(head.id_as_bytes());
-        table.shards[shard_of(hash)].get_mut().insert(&model.hasher, hash, bytes, None);
+        let slot = table.shards[shard_of(hash)].get_mut().insert(&model.hasher, hash, bytes, None);
+        names.push(&id, slot);
     }
 
     /// Notes a record that cannot be read.

@@ -1,4 +1,4 @@
-//! An ordered set of names that costs a few bytes per name.
+//! An ordered set of names, each with the slot of its record, that costs a few bytes per name.
 //!
 //! Listing pages need the ids in order; the hash tables of the model have none. A tree of strings
 //! would cost about 60 bytes per id. Ids of a fleet share long prefixes, so the set is a row of
@@ -7,12 +7,14 @@
 //! ```text
 //! BTreeMap< first name of the page  ->  page >
 //!
-//! page:  00 06 "dev-01"   05 01 "2"   05 01 "3"   04 02 "20" ...
+//! page:  00 06 "dev-01" slot   05 01 "2" slot   05 01 "3" slot   04 02 "20" slot ...
 //!        |  |   |
 //!        |  |   the rest of the name
 //!        |  bytes of the rest
 //!        bytes shared with the name before
 //! ```
+//!
+//! The slot lets a page of a query be found without a look at each record on the way.
 //!
 //! Must not know: what a name means; records, disks, threads.
 //!
@@ -24,6 +26,41 @@ use std::ops::Bound;
 
 /// Names in a page before it is split in two.
 const PAGE_NAMES: usize = 64;
+
+/// A name and the slot of its record.
+type Placed = (String, u32);
+
+/// Names taken in order, to be looked at one after the other.
+#[derive(Default)]
+pub(crate) struct Row {
+    text: String,
+    /// Where each name ends, and its slot.
+    ends: Vec<(usize, u32)>,
+}
+
+impl Row {
+    /// How many names there are.
+    pub(crate) fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// A name and its slot.
+    pub(crate) fn get(&self, place: usize) -> (&str, u32) {
+        let (end, slot) = self.ends[place];
+        let start = place.checked_sub(1).map_or(0, |before| self.ends[before].0);
+        (&self.text[start..end], slot)
+    }
+
+    fn clear(&mut self) {
+        self.text.clear();
+        self.ends.clear();
+    }
+
+    fn push(&mut self, name: &str, slot: u32) {
+        self.text.push_str(name);
+        self.ends.push((self.text.len(), slot));
+    }
+}
 
 /// See the module documentation.
 #[derive(Default)]
@@ -44,19 +81,23 @@ impl Names {
         self.len
     }
 
-    /// Adds a name; `false` if it was there.
-    pub(crate) fn insert(&mut self, name: &str) -> bool {
+    /// Adds a name, or notes its new slot; `false` if it was there.
+    pub(crate) fn insert(&mut self, name: &str, slot: u32) -> bool {
         let Some(key) = self.page_key(name) else {
-            self.pages.insert(name.into(), Page::of(&[name.to_owned()]));
+            self.pages.insert(name.into(), Page::of(&[(name.to_owned(), slot)]));
             self.len += 1;
             return true;
         };
         let mut names = self.pages[&key].decode();
-        let at = match names.binary_search_by(|have| have.as_str().cmp(name)) {
-            Ok(_) => return false,
+        let at = match names.binary_search_by(|(have, _)| have.as_str().cmp(name)) {
+            Ok(at) => {
+                names[at].1 = slot;
+                self.replace(&key, &names);
+                return false;
+            }
             Err(at) => at,
         };
-        names.insert(at, name.to_owned());
+        names.insert(at, (name.to_owned(), slot));
         self.len += 1;
         self.replace(&key, &names);
         true
@@ -66,7 +107,7 @@ impl Names {
     pub(crate) fn remove(&mut self, name: &str) -> bool {
         let Some(key) = self.page_key(name) else { return false };
         let mut names = self.pages[&key].decode();
-        let Ok(at) = names.binary_search_by(|have| have.as_str().cmp(name)) else { return false };
+        let Ok(at) = names.binary_search_by(|(have, _)| have.as_str().cmp(name)) else { return false };
         names.remove(at);
         self.len -= 1;
         self.replace(&key, &names);
@@ -76,19 +117,32 @@ impl Names {
     /// Up to `limit` names above `after`, in order.
     pub(crate) fn above(&self, after: Option<&str>, limit: usize) -> Vec<String> {
         let mut found = Vec::with_capacity(limit.min(1024));
+        self.visit(after, limit, |name, _| found.push(name.to_owned()));
+        found
+    }
+
+    /// The same with their slots, in place of what `row` held.
+    pub(crate) fn row_above(&self, after: Option<&str>, limit: usize, row: &mut Row) {
+        row.clear();
+        self.visit(after, limit, |name, slot| row.push(name, slot));
+    }
+
+    fn visit(&self, after: Option<&str>, limit: usize, mut take: impl FnMut(&str, u32)) {
+        let mut left = limit;
         let start = after.and_then(|after| self.page_key(after));
         let from: Bound<&str> = start.as_deref().map_or(Bound::Unbounded, Bound::Included);
         for page in self.pages.range::<str, _>((from, Bound::Unbounded)).map(|(_, page)| page) {
-            for name in page.iter() {
-                if found.len() == limit {
-                    return found;
+            let mut reader = page.read();
+            while let Some((name, slot)) = reader.next() {
+                if left == 0 {
+                    return;
                 }
-                if after.is_none_or(|after| name.as_str() > after) {
-                    found.push(name);
+                if after.is_none_or(|after| name > after) {
+                    take(name, slot);
+                    left -= 1;
                 }
             }
         }
-        found
     }
 
     /// The names that start with `prefix`, in order.
@@ -97,10 +151,11 @@ impl Names {
         let from: Bound<&str> = start.as_deref().map_or(Bound::Unbounded, Bound::Included);
         let mut found = Vec::new();
         for page in self.pages.range::<str, _>((from, Bound::Unbounded)).map(|(_, page)| page) {
-            for name in page.iter() {
+            let mut reader = page.read();
+            while let Some((name, _)) = reader.next() {
                 if name.starts_with(prefix) {
-                    found.push(name);
-                } else if name.as_str() > prefix {
+                    found.push(name.to_owned());
+                } else if name > prefix {
                     return found;
                 }
             }
@@ -115,16 +170,16 @@ impl Names {
         below.or_else(|| self.pages.first_key_value()).map(|(key, _)| key.clone())
     }
 
-    fn replace(&mut self, key: &str, names: &[String]) {
+    fn replace(&mut self, key: &str, names: &[Placed]) {
         self.pages.remove(key);
         self.add_pages(names);
     }
 
-    fn add_pages(&mut self, names: &[String]) {
+    fn add_pages(&mut self, names: &[Placed]) {
         let halves =
             if names.len() > PAGE_NAMES { names.split_at(names.len() / 2) } else { (names, &[][..]) };
         for half in [halves.0, halves.1] {
-            if let Some(first) = half.first() {
+            if let Some((first, _)) = half.first() {
                 self.pages.insert(first.as_str().into(), Page::of(half));
             }
         }
@@ -135,18 +190,18 @@ impl Names {
 #[derive(Default)]
 pub(crate) struct Builder {
     names: Names,
-    page: Vec<String>,
+    page: Vec<Placed>,
 }
 
 impl Builder {
     /// Adds a name, which is usually above all others.
-    pub(crate) fn push(&mut self, name: &str) {
-        if self.page.last().is_some_and(|last| last.as_str() >= name) {
+    pub(crate) fn push(&mut self, name: &str, slot: u32) {
+        if self.page.last().is_some_and(|(last, _)| last.as_str() >= name) {
             self.finish_page();
-            self.names.insert(name);
+            self.names.insert(name, slot);
             return;
         }
-        self.page.push(name.to_owned());
+        self.page.push((name.to_owned(), slot));
         if self.page.len() == PAGE_NAMES {
             self.finish_page();
         }
@@ -161,54 +216,68 @@ impl Builder {
     fn finish_page(&mut self) {
         let page = std::mem::take(&mut self.page);
         let above_all = self.names.pages.last_key_value().is_none_or(|(_, last)| {
-            let last = last.iter().last();
-            last.as_deref() < page.first().map(String::as_str)
+            let last = last.decode().pop();
+            last.as_ref().map(|(name, _)| name) < page.first().map(|(name, _)| name)
         });
         if above_all {
             self.names.len += page.len();
             self.names.add_pages(&page);
         } else {
-            for name in &page {
-                self.names.insert(name);
+            for (name, slot) in &page {
+                self.names.insert(name, *slot);
             }
         }
     }
 }
 
 impl Page {
-    fn of(names: &[String]) -> Page {
+    fn of(names: &[Placed]) -> Page {
         let mut bytes = Vec::new();
         let mut before: &[u8] = &[];
-        for name in names.iter().map(String::as_bytes) {
+        for (name, slot) in names {
+            let name = name.as_bytes();
             let same = before.iter().zip(name).take(255).take_while(|(a, b)| a == b).count();
             let rest = &name[same..];
             let length = u16::try_from(rest.len()).expect("ids are at most 257 bytes");
             bytes.push(u8::try_from(same).expect("taken at most 255 times"));
             bytes.extend_from_slice(&length.to_le_bytes());
             bytes.extend_from_slice(rest);
+            bytes.extend_from_slice(&slot.to_le_bytes());
             before = name;
         }
         Page { names: names.len(), bytes: bytes.into() }
     }
 
-    fn decode(&self) -> Vec<String> {
+    fn decode(&self) -> Vec<Placed> {
         let mut names = Vec::with_capacity(self.names + 1);
-        names.extend(self.iter());
+        let mut reader = self.read();
+        while let Some((name, slot)) = reader.next() {
+            names.push((name.to_owned(), slot));
+        }
         names
     }
 
-    fn iter(&self) -> impl Iterator<Item = String> + '_ {
-        let mut rest = &self.bytes[..];
-        let mut name: Vec<u8> = Vec::new();
-        std::iter::from_fn(move || {
-            let (head, tail) = rest.split_first_chunk::<3>()?;
-            let (suffix, tail) =
-                tail.split_at_checked(usize::from(u16::from_le_bytes([head[1], head[2]])))?;
-            name.truncate(usize::from(head[0]));
-            name.extend_from_slice(suffix);
-            rest = tail;
-            Some(String::from_utf8(name.clone()).expect("a page holds whole UTF-8 names"))
-        })
+    fn read(&self) -> Reader<'_> {
+        Reader { rest: &self.bytes, name: Vec::with_capacity(64) }
+    }
+}
+
+/// Goes through the names of a page.
+struct Reader<'a> {
+    rest: &'a [u8],
+    name: Vec<u8>,
+}
+
+impl Reader<'_> {
+    fn next(&mut self) -> Option<(&str, u32)> {
+        let (head, tail) = self.rest.split_first_chunk::<3>()?;
+        let (suffix, tail) = tail.split_at_checked(usize::from(u16::from_le_bytes([head[1], head[2]])))?;
+        let (slot, tail) = tail.split_first_chunk::<4>()?;
+        self.name.truncate(usize::from(head[0]));
+        self.name.extend_from_slice(suffix);
+        self.rest = tail;
+        let name = std::str::from_utf8(&self.name).expect("a page holds whole UTF-8 names");
+        Some((name, u32::from_le_bytes(*slot)))
     }
 }
 
@@ -222,9 +291,13 @@ mod tests {
     fn a_page_full_of_names_splits_and_stays_in_order() {
         let mut names = Names::default();
         for n in (0..1000).rev() {
-            assert!(names.insert(&format!("dev-{n:04}")));
+            assert!(names.insert(&format!("dev-{n:04}"), n));
         }
-        assert!(!names.insert("dev-0500"));
+        assert!(!names.insert("dev-0500", 7));
+        let mut row = Row::default();
+        names.row_above(Some("dev-0498"), 3, &mut row);
+        let row: Vec<_> = (0..row.len()).map(|place| row.get(place)).collect();
+        assert_eq!(row, [("dev-0499", 499), ("dev-0500", 7), ("dev-0501", 501)]);
         assert_eq!(names.len(), 1000);
         let all = names.above(None, usize::MAX);
         assert!(all.windows(2).all(|pair| pair[0] < pair[1]));
@@ -238,7 +311,7 @@ mod tests {
     fn building_takes_any_order() {
         let mut builder = Builder::default();
         for name in ["b", "c", "a", "b", "d"] {
-            builder.push(name);
+            builder.push(name, 0);
         }
         assert_eq!(builder.build().above(None, 9), ["a", "b", "c", "d"]);
     }
@@ -249,7 +322,7 @@ mod tests {
             let (mut names, mut model) = (Names::default(), BTreeSet::new());
             for (add, name) in steps {
                 if add {
-                    prop_assert_eq!(names.insert(&name), model.insert(name.clone()));
+                    prop_assert_eq!(names.insert(&name, 0), model.insert(name.clone()));
                 } else {
                     prop_assert_eq!(names.remove(&name), model.remove(&name));
                 }

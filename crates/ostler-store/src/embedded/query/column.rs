@@ -15,6 +15,9 @@ use crate::record::shapes::Known;
 use ostler_core::query::{Comparison, Datum, Leaf, Num};
 use std::sync::Arc;
 
+/// Values that are judged in next to no time.
+const FEW_VALUES: usize = 64;
+
 /// See the module documentation.
 pub(crate) struct Kept {
     pub(crate) tracked: Arc<Tracked>,
@@ -107,6 +110,25 @@ impl Kept {
             *word &= bits;
         }
         true
+    }
+
+    /// Whether judging it costs next to nothing.
+    pub(crate) fn is_quick(&self, leaf: &Leaf<'_>) -> bool {
+        match &self.form {
+            Form::Coded(coded) => coded.codes_end() <= FEW_VALUES || coded.look_up(leaf).is_some(),
+            Form::Numbers(numbers) => numbers.has_few_others(),
+        }
+    }
+
+    /// Whether a slot holds such a value; `None` if it cannot tell.
+    pub(crate) fn holds_at(&self, truth: &Truth, slot: u32) -> Option<bool> {
+        match &self.form {
+            Form::Coded(coded) if !matches!(truth, Truth::Range { .. }) => {
+                Some(Coded::is_among(truth, coded.code(slot)))
+            }
+            Form::Coded(_) => None,
+            Form::Numbers(numbers) => numbers.holds_at(truth, slot),
+        }
     }
 
     /// What judging it costs, in values looked at one by one.

@@ -5,7 +5,7 @@
 //! Invariant: the answer costs microseconds itself, and looks at no record.
 
 use super::plan::{Judge, Node};
-use super::{Asking, Bounds, Engine, Tracked};
+use super::{walk, Asking, Bounds, Engine, Tracked};
 use crate::Filter;
 use ostler_core::query::Column;
 use std::sync::Arc;
@@ -86,7 +86,7 @@ fn left_by(engine: &Engine, filter: &Filter, judge: &Judge<'_>) -> Option<u64> {
     Some(left)
 }
 
-/// How a page is found, and what that costs, in ids gone through.
+/// How a page is found, and what that costs, in records looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Way {
     /// By going through the ids in order; 0 if nothing is known of the cost.
@@ -95,7 +95,7 @@ pub(super) enum Way {
     Columns(u64),
 }
 
-/// Slots that a column judges while one id is gone through, and rows looked at.
+/// Slots that a column judges while one record is looked at in order, and rows looked at.
 const SLOTS_PER_ID: u64 = 1600;
 const ROWS_PER_ID: u64 = 6;
 /// Shards whose columns are judged to learn what is left of all.
@@ -111,7 +111,8 @@ pub(super) fn way(engine: &Engine, filter: &Filter, columns: &[Arc<Tracked>], ro
     let left = required.into_iter().filter_map(|place| sample(engine, filter, &judges[place])).min();
     let Some(left) = left else { return Way::Walk(0) };
     let rows = engine.rows(filter);
-    let walk = (rows_wanted as u64).saturating_mul(rows) / left.max(1);
+    let wanted = rows_wanted as u64;
+    let walk = wanted.saturating_mul(rows) / left.max(1) / walk::IDS_PER_LOOK as u64 + wanted;
     let by_columns = rows / SLOTS_PER_ID + left / ROWS_PER_ID;
     if walk <= by_columns {
         Way::Walk(walk.max(1))

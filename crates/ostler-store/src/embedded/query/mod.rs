@@ -25,6 +25,7 @@ mod registry;
 mod row;
 mod scan;
 mod sink;
+mod skim;
 #[cfg(test)]
 mod tests;
 mod turns;
@@ -32,7 +33,9 @@ mod walk;
 
 pub(crate) use column::Kept;
 pub(crate) use indexing::Indexing;
+pub(crate) use plan::Judge;
 pub(crate) use registry::{Registry, Tracked, Tuning};
+pub(crate) use skim::Skimmed;
 
 use super::model::{Model, Snapshot};
 use crate::query::Standing;
@@ -62,9 +65,9 @@ pub(crate) struct Bounds {
     pub(crate) few_values: usize,
     /// Rows that columns leave, to be looked at at once.
     pub(crate) few_left: u64,
-    /// Ids gone through at once.
+    /// Records looked at in the order of their ids at once; ids that columns leave out count less.
     pub(crate) walk_at_once: usize,
-    /// Ids gone through before all shards are scanned.
+    /// The same before all shards are scanned.
     pub(crate) walk_at_most: usize,
     /// Scans that ask for a path before it gets a column.
     pub(crate) after_scans: u32,
@@ -79,7 +82,7 @@ impl Default for Bounds {
             few_judged: 2_000_000,
             few_values: 50_000,
             few_left: 2_000,
-            walk_at_once: 1_000,
+            walk_at_once: 2_000,
             walk_at_most: 20_000,
             after_scans: 2,
             few_distinct: 512,
@@ -256,7 +259,7 @@ impl Engine {
             }
             Way::Walk(_) => {}
         }
-        let mut walk = Walk::new(&asked, after, limit);
+        let mut walk = Walk::new(&asked, &columns, after, limit);
         Ok(match walk.go(at_once, &Running::inline())? {
             WalkEnd::Done => Some(walk.found()),
             WalkEnd::Tired => None,
@@ -275,10 +278,11 @@ impl Engine {
         let asked = self.ask(filter, live);
         let Bounds { walk_at_once, walk_at_most, .. } = self.bounds;
         let (mut after, mut found) = (after.cloned(), Found::default());
-        let way = little::way(self, filter, &self.columns(filter, None), limit.saturating_add(1));
+        let known = self.columns(filter, None);
+        let way = little::way(self, filter, &known, limit.saturating_add(1));
         let mut columns = None;
         if matches!(order, Order::ById) && matches!(way, Way::Walk(_)) {
-            let mut walk = Walk::new(&asked, after.as_ref(), limit);
+            let mut walk = Walk::new(&asked, &known, after.as_ref(), limit);
             if walk.go(walk_at_once, running)? == WalkEnd::Done {
                 return Ok(walk.found());
             }

@@ -100,6 +100,18 @@ impl Numbers {
         Some(others.len() as u64 + by(*op, *constant, Counted(&self.values)))
     }
 
+    /// Whether judging the others costs next to nothing.
+    pub(super) fn has_few_others(&self) -> bool {
+        self.others.len() <= FEW_OTHERS
+    }
+
+    pub(super) fn holds_at(&self, truth: &Truth, slot: u32) -> Option<bool> {
+        let Truth::Range { op, constant, others } = truth else { return None };
+        let place = slot as usize;
+        let value = self.values.get(place..=place).unwrap_or_default();
+        Some(by(*op, *constant, Counted(value)) == 1 || others.binary_search(&slot).is_ok())
+    }
+
     pub(super) fn bits(&self, truth: &Truth, first: usize) -> Option<u64> {
         let Truth::Range { op, constant, others } = truth else { return None };
         let end = self.values.len().min(first + 64);

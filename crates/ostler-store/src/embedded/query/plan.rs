@@ -97,6 +97,7 @@ pub(crate) enum Node<'q> {
 }
 
 /// A part that a column can judge.
+#[derive(Clone, Copy)]
 pub(crate) struct Judge<'q> {
     /// The column's number.
     pub(crate) number: u32,

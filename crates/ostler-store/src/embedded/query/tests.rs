@@ -46,6 +46,7 @@ fn engines() -> Vec<(&'static str, Embedded)> {
         ("columns", NOTHING_AT_ONCE, 1 << 20),
         ("columns at once", by_columns, 1 << 20),
         ("some columns", NOTHING_AT_ONCE, 1500),
+        ("walks", Bounds { walk_at_once: 4, walk_at_most: usize::MAX, ..NOTHING_AT_ONCE }, 1 << 20),
     ]
     .map(|(name, bounds, column_bytes)| (name, store(bounds, column_bytes)))
     .into()
@@ -194,7 +195,8 @@ fn check_snapshot(name: &str, asked: &super::Asked<'_>, query: &Query, records: 
     let sinks = asked.gather_by_scan(&Asking::default(), &running, |_| Ids::default()).unwrap();
     let ids: Vec<String> = ids_of(sinks).unwrap().iter().map(ToString::to_string).collect();
     assert_eq!(ids, reference.ids(), "{name}, earlier: {text}");
-    let mut walk = super::Walk::new(asked, None, usize::MAX - 1);
+    let columns = asked.engine.columns(asked.filter, None);
+    let mut walk = super::Walk::new(asked, &columns, None, usize::MAX - 1);
     walk.go(usize::MAX, &running).unwrap();
     let walked: Vec<_> = walk.found().records.into_iter().map(|record| record.id.to_string()).collect();
     assert_eq!(walked, reference.ids(), "{name}, earlier and walked: {text}");

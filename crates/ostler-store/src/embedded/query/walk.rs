@@ -1,15 +1,18 @@
 //! Going through ids in order: the way to a page whose rows are soon found, and to rows whose ids are
 //! known.
 //!
-//! Must not know: columns.
+//! Where columns judge a part of the condition, records that they say no to are not looked at.
+//!
+//! Must not know: how columns judge.
 //!
 //! Invariant: rows come in the order of their ids, as they were at the snapshot.
 
-use super::plan::Access;
+use super::plan::{Access, Judge, Node};
 use super::row::{CompactRow, Locators};
 use super::scan::Sink;
 use super::turns::Running;
-use super::Asked;
+use super::{Asked, Tracked};
+use crate::embedded::names::Row;
 use crate::query::Standing;
 use crate::record::decode;
 use crate::record::shapes::Known;
@@ -17,9 +20,14 @@ use crate::{Found, StoreError};
 use ostler_core::query::Column;
 use ostler_core::record::Record;
 use std::sync::atomic::Ordering;
+use std::sync::Arc;
 
 /// Ids taken at once.
 const IDS: usize = 128;
+/// Ids that columns judge at once.
+const JUDGED_IDS: usize = 1024;
+/// How many ids columns judge while one record is looked at.
+pub(super) const IDS_PER_LOOK: usize = 8;
 
 /// A page in the making.
 pub(crate) struct Walk<'w, 'q> {
@@ -29,7 +37,11 @@ pub(crate) struct Walk<'w, 'q> {
     after: Option<String>,
     limit: usize,
     found: Found,
-    looked_at: usize,
+    /// What columns can judge, all of which must be true.
+    judges: Vec<Judge<'q>>,
+    row: Row,
+    /// In ids that columns judge.
+    effort: usize,
 }
 
 /// Why going on was left.
@@ -42,8 +54,16 @@ pub(crate) enum WalkEnd {
 }
 
 impl<'w, 'q> Walk<'w, 'q> {
-    pub(crate) fn new(asked: &'w Asked<'q>, after: Option<&Standing>, limit: usize) -> Walk<'w, 'q> {
+    pub(crate) fn new(
+        asked: &'w Asked<'q>,
+        columns: &[Arc<Tracked>],
+        after: Option<&Standing>,
+        limit: usize,
+    ) -> Walk<'w, 'q> {
         let condition = asked.filter.condition.as_ref();
+        let mut judges = Vec::new();
+        let node = condition.map(|condition| Node::of(condition.tree(), columns, &mut judges));
+        let required = node.as_ref().map(Node::required).unwrap_or_default();
         let prefix = match Access::of(condition) {
             Access::Prefix(prefix) => Some(prefix),
             _ => None,
@@ -55,33 +75,71 @@ impl<'w, 'q> Walk<'w, 'q> {
             after: after.map(|after| String::from(&*after.id)),
             limit,
             found: Found::default(),
-            looked_at: 0,
+            judges: required.into_iter().map(|place| judges[place]).collect(),
+            row: Row::default(),
+            effort: 0,
         }
     }
 
-    /// Looks at so many more ids.
+    /// Looks at so many more records, or judges [`IDS_PER_LOOK`] times as many ids by columns.
     pub(crate) fn go(&mut self, most: usize, running: &Running) -> Result<WalkEnd, StoreError> {
-        let upto = self.looked_at + most;
-        while self.looked_at < upto {
+        let upto = self.effort.saturating_add(most.saturating_mul(IDS_PER_LOOK));
+        while self.effort < upto {
             if running.cancelled.load(Ordering::Relaxed) {
                 return Err(StoreError::Unavailable("the query was given up".into()));
             }
-            let (ids, more) = self.next_ids(IDS.min(upto - self.looked_at));
-            for id in ids {
-                if self.is_past_prefix(&id) {
-                    return Ok(WalkEnd::Done);
-                }
-                self.looked_at += 1;
-                if self.look_at(&id)? {
-                    return Ok(WalkEnd::Done);
-                }
-                self.after = Some(id);
-            }
-            if !more {
-                return Ok(WalkEnd::Done);
+            let left = upto - self.effort;
+            let end = match self.judge_some(left)? {
+                Some(end) => end,
+                None => self.look_at_some(left.div_ceil(IDS_PER_LOOK))?,
+            };
+            if end == WalkEnd::Done {
+                return Ok(end);
             }
         }
         Ok(WalkEnd::Tired)
+    }
+
+    /// Goes through some ids with the help of columns; nothing if they cannot help.
+    fn judge_some(&mut self, most: usize) -> Result<Option<WalkEnd>, StoreError> {
+        let Asked { engine, filter, snapshot, .. } = self.asked;
+        if self.judges.is_empty() || self.prefix.is_some() {
+            return Ok(None);
+        }
+        let mut row = std::mem::take(&mut self.row);
+        let most = JUDGED_IDS.min(most);
+        let Some(more) = snapshot.row(filter.modules, self.after.as_deref(), most, &mut row) else {
+            return Ok(None);
+        };
+        let mut kept = Vec::new();
+        snapshot.skim(filter.modules, &row, &self.judges, &engine.shapes.read(), &mut kept);
+        self.effort += row.len();
+        for place in kept {
+            self.effort += IDS_PER_LOOK;
+            if self.look_at(row.get(place).0)? {
+                return Ok(Some(WalkEnd::Done));
+            }
+        }
+        if let Some(last) = row.len().checked_sub(1) {
+            self.after = Some(row.get(last).0.to_owned());
+        }
+        self.row = row;
+        Ok(Some(if more { WalkEnd::Tired } else { WalkEnd::Done }))
+    }
+
+    fn look_at_some(&mut self, most: usize) -> Result<WalkEnd, StoreError> {
+        let (ids, more) = self.next_ids(IDS.min(most));
+        for id in ids {
+            if self.is_past_prefix(&id) {
+                return Ok(WalkEnd::Done);
+            }
+            self.effort += IDS_PER_LOOK;
+            if self.look_at(&id)? {
+                return Ok(WalkEnd::Done);
+            }
+            self.after = Some(id);
+        }
+        Ok(if more { WalkEnd::Tired } else { WalkEnd::Done })
     }
 
     /// The page.
@@ -94,10 +152,10 @@ impl<'w, 'q> Walk<'w, 'q> {
         self.after.as_ref().map(|id| Standing { values: Vec::new(), id: id.as_str().into() })
     }
 
-    /// How many ids will still have to be looked at, to judge by those seen.
+    /// How many records will still have to be looked at, to judge by those seen.
     pub(crate) fn expected(&self) -> usize {
         let found = self.found.records.len().max(1);
-        (self.limit + 1 - self.found.records.len()).saturating_mul(self.looked_at) / found
+        (self.limit + 1 - self.found.records.len()).saturating_mul(self.effort) / found / IDS_PER_LOOK
     }
 
     fn next_ids(&self, most: usize) -> (Vec<String>, bool) {
