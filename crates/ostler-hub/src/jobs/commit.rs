@@ -28,6 +28,14 @@ impl Shared {
         }
     }
 
+    /// Ends work that nothing else ends when the hub is to stop.
+    pub(super) fn go_on(&self) -> Result<(), Gone> {
+        if *self.phase.borrow() == Phase::Open {
+            return Ok(());
+        }
+        Err(Gone)
+    }
+
     /// Waits until a store that could not do something may be asked again.
     pub(super) async fn have_patience(&self, error: &StoreError) -> Result<(), Gone> {
         if *error == StoreError::Closed {

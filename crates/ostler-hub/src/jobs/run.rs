@@ -157,10 +157,8 @@ impl Run {
     /// Fixes the devices. A crash before the job is stored as expanded leaves device jobs that nothing was
     /// done about; they are deleted first when it is expanded anew.
     async fn expand(&mut self) -> Result<(), Gone> {
-        if *self.shared.phase.borrow() != Phase::Open {
-            return Err(Gone);
-        }
         let shared = self.shared.clone();
+        shared.go_on()?;
         // Some at a time: each holds its devices' names in memory.
         let turn = shared.expansions.acquire();
         tokio::pin!(turn);
@@ -210,6 +208,7 @@ impl Run {
         let batches = targets.devices[..split].chunks(EXPAND_AT_ONCE).zip(waves.chunks(EXPAND_AT_ONCE));
         let batches: Vec<_> = batches.collect();
         for some in batches.chunks(EXPAND_COMMITS) {
+            self.shared.go_on()?;
             let commit = |(devices, waves): &(&[EntityId], &[usize])| changes(devices, waves);
             try_join_all(some.iter().map(|batch| self.shared.commit_all(move || commit(batch)))).await?;
         }
@@ -231,6 +230,7 @@ impl Run {
     async fn stop(&mut self) -> Result<(), Gone> {
         let mut after = None;
         loop {
+            self.shared.go_on()?;
             let swept = self.shared.sweep(&self.id, &self.live, Sweep::Cancel, after).await?;
             self.tally.note_canceled(swept.ended.len() as u64);
             self.shared.stats.job_steps_canceled.add(swept.ended.len() as u64);

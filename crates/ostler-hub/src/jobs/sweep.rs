@@ -83,6 +83,7 @@ impl Shared {
         let prefix = format!("{job}/");
         let (mut tally, mut after) = (Tally::default(), None::<Box<str>>);
         loop {
+            self.go_on()?;
             let from = after.as_deref();
             let page = self.read(|| self.store.documents(Shelf::DeviceJobs, &prefix, from, PAGE)).await?;
             let now = self.now();
@@ -114,6 +115,7 @@ impl Shared {
     pub(super) async fn delete_steps(&self, job: &str) -> Result<(), Gone> {
         let (prefix, mut after) = (format!("{job}/"), None::<Box<str>>);
         loop {
+            self.go_on()?;
             let from = after.as_deref();
             let page = self.read(|| self.store.documents(Shelf::DeviceJobs, &prefix, from, PAGE)).await?;
             let delete = |(key, _): &(Box<str>, _)| Change::DeleteDocument {

@@ -81,7 +81,7 @@ impl Shared {
         let chars = condition.chars().count();
         if chars > JOB_CONDITION_CHARS {
             let text =
-                format!("the condition has {chars} characters, at most {JOB_CONDITION_CHARS} are allowed");
+                format!("PreconditionFailed: the condition has {chars} characters, the limit is {JOB_CONDITION_CHARS}");
             return Err(NoTargets::Impossible(text));
         }
         let condition = Condition::parse(condition, self.dialect)

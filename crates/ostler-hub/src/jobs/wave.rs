@@ -434,7 +434,9 @@ impl Wave<'_> {
                     self.run.count(DeviceJobStatus::Failed);
                 }
                 match swept.next {
-                    Some(next) => self.sweep_on(Some(next)),
+                    Some(next) if self.phase() == Phase::Open => self.sweep_on(Some(next)),
+                    // The next hub goes on.
+                    Some(_) => {}
                     None => self.is_expired = true,
                 }
             }

@@ -12,5 +12,6 @@
 mod crash;
 mod faults;
 mod hostile;
+mod jobs;
 mod operations;
 mod support;
