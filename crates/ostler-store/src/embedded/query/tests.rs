@@ -19,6 +19,7 @@ use std::sync::Arc;
 mod busy;
 mod cases;
 mod ranges;
+mod skimmed;
 
 pub(super) fn run<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
