@@ -222,6 +222,26 @@ async fn metrics_count_rows() {
     assert_eq!(outcome.metrics.iter().map(|(name, _)| &**name).collect::<Vec<_>>(), ["bad"]);
 }
 
+/// What is asked for often is answered from columns; they must follow what the engine writes.
+#[tokio::test]
+async fn metrics_that_are_read_often_stay_right() {
+    let hub = hub().await;
+    for d in 0..50 {
+        create(&hub, &format!("d{d}")).await;
+    }
+    configure(&hub, "on", spec("tags.on = true", 1, &sets("x", "1"))).await;
+    let mut on = std::collections::BTreeSet::new();
+    for n in 0..60 {
+        let d = n * 17 % 50;
+        let now = on.insert(d) || !on.remove(&d);
+        patch(&hub, &format!("d{d}"), &tags(&format!(r#"{{"on":{now}}}"#))).await;
+        hub.configurations_settled().await;
+        let counted = hub.measure_configuration(&hub.configuration(&cfg("on")).unwrap()).await.unwrap();
+        let count = Some(on.len() as u64);
+        assert_eq!(results(&counted), [("targetedCount", count), ("appliedCount", count)], "step {n}");
+    }
+}
+
 async fn create_edge(hub: &Hub, name: &str) {
     let identity = IdentitySpec { iot_edge: Some(true), ..IdentitySpec::default() };
     let operation =

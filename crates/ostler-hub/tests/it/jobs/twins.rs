@@ -2,7 +2,9 @@
 
 use super::fleet::*;
 use crate::support::*;
+use ostler_core::configuration::{ConfigurationId, ConfigurationSpec};
 use ostler_core::job::{DeviceJobStatus, JobStatus, Rollout, Work};
+use ostler_core::query::Dialect;
 use ostler_core::record::Interest;
 use ostler_hub::registry::Action;
 use ostler_hub::session::News;
@@ -86,4 +88,23 @@ async fn a_deleted_device_is_reported() {
         ["d00 completed", "d01 completed", "d02 failed DeviceNotFound"]
     );
     assert_eq!(world.rows(&job_id("j")).await[2].status, DeviceJobStatus::Failed);
+}
+
+#[tokio::test]
+async fn a_job_makes_twins_meet_a_configuration() {
+    let world = World::new().await;
+    world.devices(3).await;
+    let spec = ConfigurationSpec {
+        content: Some(object(r#"{"deviceContent":{"properties.desired.lift":true}}"#)),
+        target_condition: Some("properties.desired.floor = 3".into()),
+        ..ConfigurationSpec::default()
+    };
+    let cfg = ConfigurationId::new("lifts").unwrap();
+    world.hub.create_configuration(&cfg, spec, Dialect::Extended).await.unwrap();
+    world.run(twin_job("j", "deviceId != 'd00'")).await;
+    world.hub.configurations_settled().await;
+    for (name, lift) in [("d00", false), ("d01", true), ("d02", true)] {
+        let twin = world.hub.twin(&id(name)).await.unwrap().record.twin;
+        assert_eq!(twin.desired.get(&["lift"]).is_some(), lift, "{name}");
+    }
 }
