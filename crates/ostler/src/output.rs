@@ -183,7 +183,8 @@ impl Out {
         } else {
             table.force_no_tty();
         }
-        if io::stdout().is_terminal() {
+        // Some terminals do not know their width and say 0; cells must not be cut to that.
+        if io::stdout().is_terminal() && table.width().is_some_and(|width| width > 0) {
             table.set_content_arrangement(ContentArrangement::Dynamic);
         }
         if !header.is_empty() {
