@@ -4,7 +4,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use futures_util::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use ostler_service_sdk::{Client, Job, JobFilter, JobStatus, JobType};
-use serde_json::Value;
+use serde_json::{json, Value};
 
 use super::{details, is_without_extensions, painted, tone};
 use crate::exit::Result;
@@ -141,10 +141,11 @@ pub fn print(job: &Job, out: &Out) -> Result {
         printable(&work(job))
     ))?;
     let text = |value: &Value| serde_json::to_string(value).unwrap_or_default();
-    let rollout = job.rollout.as_ref().map(serde_json::to_value).transpose()?;
+    let payload = job.cloud_to_device_method.as_ref().and_then(|call| call.get("payload"));
+    let rollout = job.rollout.as_ref().map(serde_json::to_value).transpose()?.map(beyond_azure);
     let pairs = [
         ("condition", job.query_condition.clone()),
-        ("payload", job.cloud_to_device_method.as_ref().and_then(|call| call.get("payload")).map(text)),
+        ("payload", payload.filter(|payload| !payload.is_null()).map(text)),
         ("patch", job.update_twin.as_ref().map(text)),
         ("created", time(&job.created_time)),
         ("start", time(&job.start_time)),
@@ -154,11 +155,23 @@ pub fn print(job: &Job, out: &Out) -> Result {
         ("wave", wave(job)),
         ("failures", (!job.failures_by_cause.is_empty()).then(|| causes(job))),
         ("retries", job.parent_job_id.as_ref().map(|parent| format!("the failed devices of {parent}"))),
-        ("rollout", rollout.as_ref().map(text)),
+        ("rollout", rollout.filter(|rollout| *rollout != json!({})).as_ref().map(text)),
         ("reason", job.failure_reason.clone()),
         ("message", job.status_message.clone()),
     ];
     out.pairs(pairs.into_iter().filter_map(|(name, value)| Some((name, value?))))
+}
+
+/// A rollout without what it shares with Azure's way.
+fn beyond_azure(mut rollout: Value) -> Value {
+    let azure = json!({ "attempts": 1, "retryBackoffInSeconds": 0, "offline": "wait", "gate": {} });
+    if let Some(gate) = rollout.get_mut("gate").and_then(Value::as_object_mut) {
+        gate.retain(|name, value| name != "soakTimeInSeconds" || *value != json!(0));
+    }
+    if let Some(members) = rollout.as_object_mut() {
+        members.retain(|name, value| azure.get(name) != Some(value));
+    }
+    rollout
 }
 
 /// `1000: 900 succeeded, 2 failed, 98 running`.
@@ -203,4 +216,19 @@ pub fn causes(job: &Job) -> String {
         parts.push(format!("and {} other causes", causes.len() - SHOWN_CAUSES));
     }
     parts.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rollout_shows_what_is_not_azures_way() {
+        let azure = json!({ "attempts": 1, "retryBackoffInSeconds": 0, "offline": "wait", "gate": { "soakTimeInSeconds": 0 } });
+        assert_eq!(beyond_azure(azure.clone()), json!({}));
+        let mut own = azure;
+        own["rate"] = json!(5);
+        own["gate"]["stopAfterFailures"] = json!(3);
+        assert_eq!(beyond_azure(own), json!({ "rate": 5, "gate": { "stopAfterFailures": 3 } }));
+    }
 }

@@ -4,13 +4,14 @@
 //!
 //! Invariant: the job outlives its watcher, and a watcher outlives an absence of the hub.
 
-use std::cell::Cell;
+use std::collections::VecDeque;
 use std::io::IsTerminal;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use indicatif::{ProgressBar, ProgressStyle};
-use jiff::Timestamp;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+use jiff::{SignedDuration, Timestamp};
 use ostler_service_sdk::{Client, Job, JobProgress, JobStatus};
 use tokio::time::{sleep, Instant};
 
@@ -25,6 +26,8 @@ use crate::when;
 const POLL: Duration = Duration::from_secs(1);
 /// Plain lines come no faster than this, save for changes of status.
 const LINE_EVERY: Duration = Duration::from_secs(1);
+/// The rate is that of so long.
+const PACE: Duration = Duration::from_secs(4);
 /// Waits between attempts to watch again after the hub went away.
 const FIRST_WAIT: Duration = Duration::from_millis(250);
 const MAX_WAIT: Duration = Duration::from_secs(5);
@@ -174,7 +177,7 @@ enum View {
     /// Not at all.
     Quiet,
     Json,
-    Bar(Bar),
+    Bar(Box<Bar>),
     Lines {
         last: Option<(JobStatus, Instant)>,
     },
@@ -185,7 +188,7 @@ impl View {
         if out.is_json() {
             View::Json
         } else if std::io::stderr().is_terminal() && std::io::stdout().is_terminal() {
-            View::Bar(Bar::new(out))
+            View::Bar(Box::new(Bar::new(out)))
         } else {
             View::Lines { last: None }
         }
@@ -221,7 +224,7 @@ impl View {
 
     fn tick(&self) {
         if let View::Bar(bar) = self {
-            bar.bar.tick();
+            bar.draw();
         }
     }
 
@@ -250,36 +253,88 @@ fn line(job: &Job) -> String {
     text
 }
 
-/// A bar with the numbers below it.
+/// A bar with the numbers beside and below it. Everything on it is drawn from one state at once.
 struct Bar {
     bar: ProgressBar,
     out: Out,
-    running: Cell<bool>,
+    drawn: Arc<Mutex<Drawn>>,
+    /// When how many devices had ended, the last few seconds of it.
+    pace: VecDeque<(Instant, u64)>,
+    job: Option<Job>,
+}
+
+/// What stands left of the bar, and what stands right of it and below.
+#[derive(Default)]
+struct Drawn {
+    left: String,
+    right: String,
 }
 
 impl Bar {
     fn new(out: &Out) -> Bar {
-        let bar = out.progress(Some(0), "");
-        let template = "{prefix} {bar:40} {human_pos}/{human_len} {per_sec} {eta} left\n{msg}";
-        if let Ok(style) = ProgressStyle::with_template(template) {
+        let drawn = Arc::<Mutex<Drawn>>::default();
+        let bar = ProgressBar::with_draw_target(Some(1), ProgressDrawTarget::stderr());
+        if let Ok(style) = ProgressStyle::with_template("{left} {bar:40} {right}") {
+            let (left, right) = (drawn.clone(), drawn.clone());
+            let style = style.with_key("left", move |_: &ProgressState, text: &mut dyn std::fmt::Write| {
+                let _ = text.write_str(&lock(&left).left);
+            });
+            let style = style.with_key("right", move |_: &ProgressState, text: &mut dyn std::fmt::Write| {
+                let _ = text.write_str(&lock(&right).right);
+            });
             bar.set_style(style.progress_chars("█▉▊▋▌▍▎▏ "));
         }
-        Bar { bar, out: *out, running: Cell::new(false) }
+        Bar { bar, out: *out, drawn, pace: VecDeque::new(), job: None }
     }
 
-    fn show(&self, job: &Job) {
-        let out = &self.out;
-        if job.status == JobStatus::Running && !self.running.replace(true) {
-            // The time that the job waited for its start would count as slowness.
-            self.bar.reset_eta();
+    fn show(&mut self, job: &Job) {
+        let ended = job.device_job_statistics.map_or(0, |counts| counts.ended());
+        let soaks = job.wave.as_ref().is_some_and(|wave| wave.soak_until.is_some());
+        if job.status == JobStatus::Running && !soaks {
+            let now = Instant::now();
+            self.pace.push_back((now, ended));
+            while self.pace.len() > 2 && self.pace.front().is_some_and(|(at, _)| now - *at > PACE) {
+                self.pace.pop_front();
+            }
+        } else {
+            // The time that a job is held, or waits between two waves, is no slowness.
+            self.pace.clear();
         }
-        self.bar.set_prefix(format!("{} {}", out.paint_note(Tone::Bold, &job.job_id), job.status));
-        if let Some(counts) = job.device_job_statistics {
-            self.bar.set_length(counts.device_count);
-            self.bar.set_position(counts.ended());
-        }
-        self.bar.set_message(below(job, out));
+        self.job = Some(job.clone());
+        self.draw();
     }
+
+    /// Draws anew what changes by itself: times.
+    fn draw(&self) {
+        let Some(job) = &self.job else { return };
+        let counts = job.device_job_statistics.unwrap_or_default();
+        let left = format!("{} {}", self.out.paint_note(Tone::Bold, &job.job_id), job.status);
+        let pace = pace_and_rest(&self.pace, counts.device_count);
+        let right = format!("{}/{}{pace}\n{}", counts.ended(), counts.device_count, below(job, &self.out));
+        *lock(&self.drawn) = Drawn { left, right };
+        self.bar.update(|state| {
+            state.set_len(counts.device_count.max(1));
+            state.set_pos(counts.ended());
+        });
+        self.bar.force_draw();
+    }
+}
+
+fn lock(drawn: &Mutex<Drawn>) -> MutexGuard<'_, Drawn> {
+    drawn.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// `  98/s  4 s left`, once that can be told.
+fn pace_and_rest(pace: &VecDeque<(Instant, u64)>, devices: u64) -> String {
+    let (Some((from, before)), Some((to, ended))) = (pace.front(), pace.back()) else { return String::new() };
+    let (secs, done) = ((*to - *from).as_secs_f64(), ended.saturating_sub(*before));
+    if secs <= 0.0 || done == 0 {
+        return String::new();
+    }
+    let rate = done as f64 / secs;
+    let left = (devices.saturating_sub(*ended) as f64 / rate).ceil();
+    let rate = if rate < 10.0 { format!("{rate:.1}") } else { format!("{rate:.0}") };
+    format!("  {rate}/s  {} left", when::span(SignedDuration::from_secs(left as i64)))
 }
 
 /// The lines below the bar.
@@ -317,6 +372,18 @@ mod tests {
                 r#"{{"jobId":"j","type":"scheduleUpdateTwin","status":"{status}","deviceJobStatistics":{{"failedCount":{failed}}}}}"#
             ));
             assert_eq!(verdict(&job).is_ok(), good, "{status} {failed}");
+        }
+    }
+
+    #[test]
+    fn the_rate_is_that_of_the_last_seconds() {
+        let start = Instant::now();
+        let at = |millis, ended| (start + Duration::from_millis(millis), ended);
+        let told = |pace: &[(Instant, u64)]| pace_and_rest(&pace.iter().copied().collect(), 500);
+        assert_eq!(told(&[at(0, 100), at(2000, 300)]), "  100/s  2 s left");
+        assert_eq!(told(&[at(0, 0), at(4000, 6)]), "  1.5/s  5 min left");
+        for nothing in [&[][..], &[at(0, 9)], &[at(0, 9), at(1000, 9)]] {
+            assert_eq!(told(nothing), "");
         }
     }
 
