@@ -13,7 +13,7 @@
 use super::header::Damage;
 use super::section::{self, Decoder};
 use super::shapes::Known;
-use super::varint::{self, Reader};
+use super::varint::{self, Quick, Reader};
 use ostler_core::json::{Key, Number, Value};
 use ostler_core::query::{Datum, Literal, Num};
 use std::borrow::Cow;
@@ -45,54 +45,74 @@ impl PathFinder {
     /// The value's bytes, beginning at its tag and ending somewhere behind it; `None` if a name is
     /// missing or stands behind something that is not an object. The path must not be empty.
     pub(crate) fn find<'a>(&self, section: &'a [u8], shapes: &Known) -> Result<Option<&'a [u8]>, Damage> {
-        let mut reader = Reader(section);
+        self.look(section, shapes).ok_or(Damage::Malformed("a section does not hold what it says"))
+    }
+
+    fn look<'a>(&self, section: &'a [u8], shapes: &Known) -> Option<Option<&'a [u8]>> {
+        let mut reader = Quick(section);
         section::skip_stamps(&mut reader)?;
-        let (last, above) = self.segments.split_last().ok_or(Damage::Malformed("an empty path"))?;
+        let (last, above) = self.segments.split_last()?;
         for segment in above {
             if !segment.enter(&mut reader, shapes)? || reader.byte()? != section::OBJECT {
-                return Ok(None);
+                return Some(None);
             }
         }
-        Ok(last.enter(&mut reader, shapes)?.then_some(reader.0))
+        Some(last.enter(&mut reader, shapes)?.then_some(reader.0))
     }
 }
 
 impl Segment {
-    /// From the start of an object to the value of this member; `false` if there is none.
-    fn enter(&self, reader: &mut Reader<'_>, shapes: &Known) -> Result<bool, Damage> {
+    /// From the start of an object to the value of this member; `false` if it has none.
+    #[inline]
+    fn enter(&self, reader: &mut Quick<'_>, shapes: &Known) -> Option<bool> {
         let place = match reader.number()?.checked_sub(1) {
             Some(shape) => self.place_in(shape, shapes)?,
-            None => {
-                let count = reader.length()?;
-                let keys = (0..count).map(|_| reader.text()).collect::<Result<Vec<_>, _>>()?;
-                find_name(&self.name, keys.into_iter())
-            }
+            None => self.place_among_own(reader)?,
         };
-        let Some(place) = place else { return Ok(false) };
+        let Some(place) = place else { return Some(false) };
         for _ in 0..place {
             reader.skip_number()?;
             section::skip(reader, shapes, 0)?;
         }
         reader.skip_number()?;
-        Ok(true)
+        Some(true)
     }
 
-    fn place_in(&self, shape: u64, shapes: &Known) -> Result<Option<usize>, Damage> {
-        let index = usize::try_from(shape).map_err(|_| Damage::Malformed("a shape is missing"))?;
-        let known = self.places.borrow().get(index).copied().unwrap_or_default();
-        match known {
-            0 => {}
-            ABSENT => return Ok(None),
-            place => return Ok(Some(usize::from(place - FIRST))),
+    /// In an object that carries its keys itself.
+    #[allow(clippy::option_option)] // "damaged" and "not there" differ
+    fn place_among_own(&self, reader: &mut Quick<'_>) -> Option<Option<usize>> {
+        let mut keys = Vec::new();
+        for _ in 0..reader.length()? {
+            let length = reader.length()?;
+            keys.push(std::str::from_utf8(reader.bytes(length)?).ok()?);
         }
-        let place = find_name(&self.name, shapes.keys(shape)?.iter().map(|key| &**key));
+        Some(find_name(&self.name, keys.into_iter()))
+    }
+
+    #[allow(clippy::option_option)] // "damaged" and "not there" differ
+    #[inline]
+    fn place_in(&self, shape: u64, shapes: &Known) -> Option<Option<usize>> {
+        let index = usize::try_from(shape).ok()?;
+        match self.places.borrow().get(index) {
+            None | Some(0) => {}
+            Some(&ABSENT) => return Some(None),
+            Some(place) => return Some(Some(usize::from(place - FIRST))),
+        }
+        self.learn(index, shapes)
+    }
+
+    #[allow(clippy::option_option)] // "damaged" and "not there" differ
+    #[cold]
+    fn learn(&self, index: usize, shapes: &Known) -> Option<Option<usize>> {
+        let keys = shapes.keys(index as u64).ok()?;
+        let place = find_name(&self.name, keys.iter().map(|key| &**key));
         let mut places = self.places.borrow_mut();
         if places.len() <= index {
             // Bounded: the shape exists.
             places.resize(index + 1, 0);
         }
         places[index] = place.map_or(ABSENT, |place| u16::try_from(place).map_or(0, |place| place + FIRST));
-        Ok(place)
+        Some(place)
     }
 }
 
@@ -123,8 +143,8 @@ pub(crate) fn value_bytes<'a>(bytes: &'a [u8], shapes: &Known) -> Result<&'a [u8
     if bytes.first() == Some(&section::OBJECT) {
         return Ok(&bytes[..1]);
     }
-    let mut reader = Reader(bytes);
-    section::skip(&mut reader, shapes, 0)?;
+    let mut reader = Quick(bytes);
+    section::skip(&mut reader, shapes, 0).ok_or(Damage::Malformed("a value is not one"))?;
     Ok(&bytes[..bytes.len() - reader.0.len()])
 }
 

@@ -39,7 +39,7 @@ use ostler_core::identity::Status;
 use ostler_core::record::{Record, Subscriptions};
 use ostler_core::twin::{Reported, Section, Twin};
 use shapes::{Known, Shapes};
-use varint::Reader;
+use varint::{Quick, Reader};
 
 /// The stored form, but for revision and checksum: [`header::seal`] adds them.
 pub(crate) fn encode(record: &Record, shapes: &Shapes) -> Vec<u8> {
@@ -157,6 +157,24 @@ impl Parts {
     pub(crate) const ALL: Parts = Parts { tags: true, desired: true, reported: true, configurations: true };
 }
 
+/// Where a record's tags, desired and reported properties are; `None` if the bytes do not hold together.
+pub(crate) fn sections(bytes: &[u8]) -> Option<[&[u8]; 3]> {
+    let head = Head::trusted(bytes);
+    let mut reader = Quick(head.body());
+    reader.bytes(2)?;
+    reader.skip_number()?;
+    reader.skip_number()?;
+    if let Some(length) = reader.number()?.checked_sub(1) {
+        reader.bytes(usize::try_from(length).ok()?)?;
+    }
+    let [identity, tags, desired] = [reader.length()?, reader.length()?, reader.length()?];
+    let configurations = if head.is_configured() { reader.length()? } else { 0 };
+    reader.bytes(identity)?;
+    let [tags, desired] = [reader.bytes(tags)?, reader.bytes(desired)?];
+    reader.bytes(configurations)?;
+    Some([tags, desired, reader.0])
+}
+
 /// A record's body in its parts.
 pub(crate) struct Body<'a> {
     subscriptions: Subscriptions,
@@ -166,11 +184,11 @@ pub(crate) struct Body<'a> {
     twin_etag: u64,
     model_id: Option<&'a str>,
     identity: &'a [u8],
-    pub(crate) tags: &'a [u8],
-    pub(crate) desired: &'a [u8],
+    tags: &'a [u8],
+    desired: &'a [u8],
     /// Empty when there are none.
     configurations: &'a [u8],
-    pub(crate) reported: &'a [u8],
+    reported: &'a [u8],
 }
 
 impl<'a> Body<'a> {

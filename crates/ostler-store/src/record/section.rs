@@ -24,7 +24,7 @@
 
 use super::header::Damage;
 use super::shapes::{Known, Shapes};
-use super::varint::{self, Reader};
+use super::varint::{self, Quick, Reader};
 use ostler_core::json::{Key, Number, Object, Value};
 use ostler_core::time::Timestamp;
 use ostler_core::twin::{Member, Node, Section, Stamp};
@@ -240,51 +240,52 @@ pub(super) fn read(bytes: &[u8], shapes: &Known) -> Result<Section, Damage> {
     Ok(Section { version, stamp, members })
 }
 
-/// From the start of a section to its members.
-pub(super) fn skip_stamps(reader: &mut Reader<'_>) -> Result<(), Damage> {
+/// From the start of a section to its members; `None` if the bytes end before.
+#[inline]
+pub(super) fn skip_stamps(reader: &mut Quick<'_>) -> Option<()> {
     reader.skip_number()?;
     for _ in 0..reader.length()? {
         reader.skip_number()?;
         reader.skip_number()?;
     }
-    Ok(())
+    Some(())
 }
 
-/// Skips a property's value.
-pub(super) fn skip(reader: &mut Reader<'_>, shapes: &Known, depth: usize) -> Result<(), Damage> {
+/// Skips a property's value; `None` if the bytes are not one.
+pub(super) fn skip(reader: &mut Quick<'_>, shapes: &Known, depth: usize) -> Option<()> {
     match reader.byte()? {
-        FALSE | TRUE | NULL | SMALL_INTEGER..SHORT_TEXT => Ok(()),
+        FALSE | TRUE | NULL | SMALL_INTEGER..SHORT_TEXT => Some(()),
         tag @ SHORT_TEXT.. => reader.bytes(usize::from(tag - SHORT_TEXT)).map(|_| ()),
         INTEGER | DECIMAL..SMALL_INTEGER => reader.skip_number(),
         TEXT | NUMBER => {
             let length = reader.length()?;
             reader.bytes(length).map(|_| ())
         }
-        ARRAY => skip_array(reader, shapes, depth),
-        OBJECT => {
-            check_depth(depth)?;
+        ARRAY => skip_array(reader, shapes, depth + 1),
+        OBJECT if depth <= MOST_DEPTH => {
             for _ in 0..skip_keys(reader, shapes)? {
                 reader.skip_number()?;
                 skip(reader, shapes, depth + 1)?;
             }
-            Ok(())
+            Some(())
         }
-        _ => Err(Damage::Malformed("a value of an unknown kind")),
+        _ => None,
     }
 }
 
 /// Skips an array, within which objects have no stamps.
-fn skip_array(reader: &mut Reader<'_>, shapes: &Known, depth: usize) -> Result<(), Damage> {
-    check_depth(depth)?;
+fn skip_array(reader: &mut Quick<'_>, shapes: &Known, depth: usize) -> Option<()> {
     for _ in 0..reader.length()? {
-        skip_element(reader, shapes, depth + 1)?;
+        skip_element(reader, shapes, depth)?;
     }
-    Ok(())
+    Some(())
 }
 
 /// Skips a value within an array.
-fn skip_element(reader: &mut Reader<'_>, shapes: &Known, depth: usize) -> Result<(), Damage> {
-    check_depth(depth)?;
+fn skip_element(reader: &mut Quick<'_>, shapes: &Known, depth: usize) -> Option<()> {
+    if depth > MOST_DEPTH {
+        return None;
+    }
     if reader.0.first() != Some(&OBJECT) {
         return skip(reader, shapes, depth);
     }
@@ -292,20 +293,21 @@ fn skip_element(reader: &mut Reader<'_>, shapes: &Known, depth: usize) -> Result
     for _ in 0..skip_keys(reader, shapes)? {
         skip_element(reader, shapes, depth + 1)?;
     }
-    Ok(())
+    Some(())
 }
 
 /// Skips an object's keys, and tells how many there are.
-fn skip_keys(reader: &mut Reader<'_>, shapes: &Known) -> Result<usize, Damage> {
+#[inline]
+fn skip_keys(reader: &mut Quick<'_>, shapes: &Known) -> Option<usize> {
     match reader.number()?.checked_sub(1) {
-        Some(shape) => shapes.keys(shape).map(|keys| keys.len()),
+        Some(shape) => shapes.key_count(shape),
         None => {
             let count = reader.length()?;
             for _ in 0..count {
                 let length = reader.length()?;
                 reader.bytes(length)?;
             }
-            Ok(count)
+            Some(count)
         }
     }
 }

@@ -126,6 +126,13 @@ impl Known {
         shape.ok_or(Damage::Malformed("a shape is missing"))
     }
 
+    /// How many keys a shape has.
+    #[inline]
+    pub(crate) fn key_count(&self, number: u64) -> Option<usize> {
+        let keys = self.by_number.get(usize::try_from(number).ok()?)?.as_ref()?;
+        Some(keys.len())
+    }
+
     fn find<'k>(&self, keys: impl ExactSizeIterator<Item = &'k Key> + Clone) -> Option<u32> {
         let hash = self.hash(keys.clone());
         let same = |number: &u32| {

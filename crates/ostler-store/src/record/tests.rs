@@ -2,13 +2,15 @@
 //! version wrote stays readable.
 
 use super::header::{self, Head};
+use super::locate::{self, PathFinder};
 use super::shapes::Shapes;
-use super::{decode, decode_reported, encode, EncodedReported};
+use super::{decode, decode_reported, encode, sections, EncodedReported};
 use crate::contract::{at, record, rich_record};
 use ostler_core::configuration::{Applied, Assignment, ConfigurationId, State};
 use ostler_core::id::EntityId;
 use ostler_core::identity::{Authentication, Identity, Status, SymmetricKey, Thumbprint};
 use ostler_core::json::{Key, Number, Object, Value};
+use ostler_core::query::{Datum, Num};
 use ostler_core::record::{Activity, Record, Subscriptions};
 use ostler_core::time::Timestamp;
 use ostler_core::twin::{Member, Node, Section, Stamp, Twin};
@@ -173,7 +175,7 @@ fn members() -> impl Strategy<Value = Vec<Member>> {
     })
 }
 
-fn sections() -> impl Strategy<Value = Section> {
+fn any_sections() -> impl Strategy<Value = Section> {
     let version = prop_oneof![0..9u64, any::<u64>()];
     (version, stamps(), members()).prop_map(|(version, stamp, members)| Section { version, stamp, members })
 }
@@ -221,7 +223,8 @@ fn assignments() -> impl Strategy<Value = Vec<Assignment>> {
 
 fn records() -> impl Strategy<Value = Record> {
     let id = "[a-zA-Z0-9:.+%_#*?!(),=@;$'-]{1,128}(/[a-z]{1,128})?";
-    let twin = (any::<u64>(), any::<u64>(), option::of(texts()), sections(), sections(), sections());
+    let twin =
+        (any::<u64>(), any::<u64>(), option::of(texts()), any_sections(), any_sections(), any_sections());
     let twin = twin.prop_map(|(version, etag, model_id, tags, desired, reported)| Twin {
         version,
         etag,
@@ -246,7 +249,53 @@ fn records() -> impl Strategy<Value = Record> {
     )
 }
 
+/// Every path of a section that leads to its first member of that name, with what is there.
+fn paths<'a>(members: &'a [Member], above: &[Key], found: &mut Vec<(Vec<Key>, &'a Node)>) {
+    for (place, member) in members.iter().enumerate() {
+        if members[..place].iter().any(|earlier| earlier.key == member.key) {
+            continue;
+        }
+        let path: Vec<Key> = above.iter().chain([&member.key]).cloned().collect();
+        if let Node::Object(inner) = &member.node {
+            paths(inner, &path, found);
+        }
+        found.push((path, &member.node));
+    }
+}
+
+fn seen(node: &Node) -> Datum<'_> {
+    match node {
+        Node::Bool(value) => Datum::Bool(*value),
+        Node::Number(number) => Datum::Number(Num::from(number)),
+        Node::String(text) => Datum::text(text),
+        Node::Array(elements) => Datum::Array(elements.as_slice().into()),
+        Node::Object(_) => Datum::Object,
+    }
+}
+
 proptest! {
+    /// What is found in the bytes is what decoding gives, and its bytes alone tell the same.
+    #[test]
+    fn every_value_is_found_where_it_is(record in records()) {
+        let shapes = Shapes::default();
+        let bytes = stored(&record, &shapes);
+        let shapes = shapes.read();
+        let all = [&record.twin.tags, &record.twin.desired, &record.twin.reported];
+        for (section, bytes) in all.into_iter().zip(sections(&bytes).unwrap()) {
+            prop_assert_eq!(locate::version(bytes).unwrap(), section.version);
+            let mut found = Vec::new();
+            paths(&section.members, &[], &mut found);
+            for (path, node) in found {
+                let value = PathFinder::new(&path).find(bytes, &shapes).unwrap().unwrap();
+                prop_assert_eq!(locate::datum(value, &shapes).unwrap(), seen(node), "{:?}", &path);
+                let own = locate::value_bytes(value, &shapes).unwrap();
+                prop_assert_eq!(locate::datum(own, &shapes).unwrap(), seen(node));
+                let below: Vec<Key> = path.iter().cloned().chain(["no such name".into()]).collect();
+                prop_assert_eq!(PathFinder::new(&below).find(bytes, &shapes).unwrap(), None);
+            }
+        }
+    }
+
     #[test]
     fn records_come_back_as_they_went_in(records in vec(records(), 1..4)) {
         let shapes = Shapes::default();
@@ -281,6 +330,16 @@ proptest! {
         }
         header::seal(&mut bytes, 1);
         let _ = decode(&bytes, &shapes.read());
+        if let Some(parts) = sections(&bytes) {
+            for part in parts {
+                for path in [&["a".into()][..], &["b".into(), "a".into()]] {
+                    if let Ok(Some(value)) = PathFinder::new(path).find(part, &shapes.read()) {
+                        let _ = locate::datum(value, &shapes.read());
+                        let _ = locate::value_bytes(value, &shapes.read());
+                    }
+                }
+            }
+        }
         let reported = decode_reported(&bytes, &shapes.read());
         if let Ok(reported) = reported {
             let _ = EncodedReported::new(&reported, &shapes).replace_in(&bytes);

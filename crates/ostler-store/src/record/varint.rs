@@ -72,29 +72,6 @@ impl<'a> Reader<'a> {
         Err(Damage::Malformed("a number of more than ten bytes"))
     }
 
-    /// Skips a number.
-    #[inline]
-    pub(crate) fn skip_number(&mut self) -> Result<(), Damage> {
-        match self.0.split_first() {
-            Some((first, rest)) if *first < 0x80 => {
-                self.0 = rest;
-                Ok(())
-            }
-            _ => self.skip_long_number(),
-        }
-    }
-
-    fn skip_long_number(&mut self) -> Result<(), Damage> {
-        let last = self.0.iter().take(MOST_BYTES as usize).position(|byte| *byte < 0x80);
-        match last {
-            Some(last) => {
-                self.0 = &self.0[last + 1..];
-                Ok(())
-            }
-            None => Err(Damage::Malformed("a number of more than ten bytes, or cut short")),
-        }
-    }
-
     pub(crate) fn signed(&mut self) -> Result<i64, Damage> {
         let number = self.number()?;
         Ok((number >> 1) as i64 ^ -((number & 1) as i64))
@@ -122,6 +99,52 @@ impl<'a> Reader<'a> {
         } else {
             Err(Damage::Malformed("bytes are left over"))
         }
+    }
+}
+
+/// Reads from the front of bytes, and says only whether there was something to read: for what is done
+/// for every record of a scan, where carrying a [`Damage`] around would cost more than the reading.
+#[derive(Clone, Copy)]
+pub(crate) struct Quick<'a>(pub(crate) &'a [u8]);
+
+impl<'a> Quick<'a> {
+    #[inline]
+    pub(crate) fn byte(&mut self) -> Option<u8> {
+        let (first, rest) = self.0.split_first()?;
+        self.0 = rest;
+        Some(*first)
+    }
+
+    #[inline]
+    pub(crate) fn bytes(&mut self, count: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(count)?;
+        self.0 = rest;
+        Some(taken)
+    }
+
+    #[inline]
+    pub(crate) fn number(&mut self) -> Option<u64> {
+        let (first, rest) = self.0.split_first()?;
+        if *first < 0x80 {
+            self.0 = rest;
+            return Some(u64::from(*first));
+        }
+        let mut reader = Reader(self.0);
+        let number = reader.number().ok()?;
+        self.0 = reader.0;
+        Some(number)
+    }
+
+    #[inline]
+    pub(crate) fn length(&mut self) -> Option<usize> {
+        usize::try_from(self.number()?).ok()
+    }
+
+    #[inline]
+    pub(crate) fn skip_number(&mut self) -> Option<()> {
+        let last = self.0.iter().take(MOST_BYTES as usize).position(|byte| *byte < 0x80)?;
+        self.0 = &self.0[last + 1..];
+        Some(())
     }
 }
 

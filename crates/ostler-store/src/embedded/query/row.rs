@@ -10,7 +10,7 @@
 use crate::record::header::{Damage, Head};
 use crate::record::locate::{self, PathFinder};
 use crate::record::shapes::Known;
-use crate::record::{decode_parts, Body, Parts};
+use crate::record::{decode_parts, sections, Body, Parts};
 use crate::Live;
 use ostler_core::json::Value;
 use ostler_core::query::{Column, Datum, Expr, Field, Num, Place, Presence, Row, TwinRow};
@@ -213,7 +213,8 @@ pub(crate) struct Sections<'a> {
 
 impl<'a> Sections<'a> {
     fn of(record: &'a [u8]) -> Result<Sections<'a>, Damage> {
-        let Body { tags, desired, reported, .. } = Body::read(Head::trusted(record))?;
+        let damaged = Damage::Malformed("the parts of a record do not fit");
+        let [tags, desired, reported] = sections(record).ok_or(damaged)?;
         Ok(Sections { tags, desired, reported })
     }
 
