@@ -252,7 +252,19 @@ pub(super) fn skip_stamps(reader: &mut Quick<'_>) -> Option<()> {
 }
 
 /// Skips a property's value; `None` if the bytes are not one.
+#[inline]
 pub(super) fn skip(reader: &mut Quick<'_>, shapes: &Known, depth: usize) -> Option<()> {
+    match *reader.0.first()? {
+        // Nearly all of them.
+        tag @ SHORT_TEXT.. => {
+            reader.0 = reader.0.get(usize::from(tag - SHORT_TEXT) + 1..)?;
+            Some(())
+        }
+        _ => skip_longer(reader, shapes, depth),
+    }
+}
+
+fn skip_longer(reader: &mut Quick<'_>, shapes: &Known, depth: usize) -> Option<()> {
     match reader.byte()? {
         FALSE | TRUE | NULL | SMALL_INTEGER..SHORT_TEXT => Some(()),
         tag @ SHORT_TEXT.. => reader.bytes(usize::from(tag - SHORT_TEXT)).map(|_| ()),

@@ -142,6 +142,11 @@ impl<'a> Quick<'a> {
 
     #[inline]
     pub(crate) fn skip_number(&mut self) -> Option<()> {
+        let (first, rest) = self.0.split_first()?;
+        if *first < 0x80 {
+            self.0 = rest;
+            return Some(());
+        }
         let last = self.0.iter().take(MOST_BYTES as usize).position(|byte| *byte < 0x80)?;
         self.0 = &self.0[last + 1..];
         Some(())
