@@ -92,6 +92,7 @@ const COLUMNS: &[(&str, &str, f64)] = &[
     ("bytes of JSON a twin", "twin_bytes", 1.0),
     ("MB RSS", "rss_mb", 1.0),
     ("MB on disk", "disk_mb", 1.0),
+    ("patches/s beside", "patches_per_s", 1.0),
     ("ms", "query_ms", 1.0),
     ("rows", "rows_each", 1.0),
     ("seconds to completed", "total_s", 1.0),
