@@ -36,7 +36,7 @@ usage: cargo xtask bench --hubload DIR [options]
   --nice N         priority of servers and load generator, e.g. -10 beside other work (needs root)
   --work DIR       scratch folder, on the disk to be measured (default target/bench)
   --out FILE       result lines are appended here (default DIR of --work/results.jsonl)
-  --tables FILE    rewrite the tables of this page between its two marker comments from the results
+  --tables FILE    renew the tables of what ran in this page, between its two marker comments
 ";
 
 /// What every benchmark needs to know.
@@ -79,7 +79,8 @@ pub fn run(argv: &[String]) -> Result<()> {
     let text = report::tables(&results, &chosen);
     println!("\n{text}");
     if let Some(page) = tables {
-        report::replace(Path::new(&page), &text)?;
+        let names: Vec<&str> = scenario::all().iter().map(|scenario| scenario.name).collect();
+        report::replace(Path::new(&page), &text, &names)?;
     }
     Ok(())
 }

@@ -358,7 +358,7 @@ impl Postgres {
 
     /// The best of a few runs, in ms as its own client sees it; an update runs once.
     fn ask(&self, sql: &str, updates: Option<u64>) -> Result<Value> {
-        let runs = if updates.is_some() { 1 } else { 5 };
+        let runs = if updates.is_some() { 1 } else { 3 };
         let mut script = String::from("\\timing on\n\\o /dev/null\n");
         (0..runs).for_each(|_| script += &format!("{sql};\n"));
         let mut child = self.psql().arg("-q").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;

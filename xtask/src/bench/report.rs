@@ -198,14 +198,25 @@ fn number(value: f64) -> String {
     fraction.map_or_else(|| format!("{sign}{grouped}"), |rest| format!("{sign}{grouped}.{rest}"))
 }
 
-/// Puts new tables between the marker comments of a page.
-pub fn replace(page: &Path, tables: &str) -> Result<()> {
+/// Puts new tables between the marker comments of a page. Benchmarks that did not run keep theirs; all stand in the
+/// order of `names`.
+pub fn replace(page: &Path, tables: &str, names: &[&str]) -> Result<()> {
     let text = std::fs::read_to_string(page).with_context(|| page.display().to_string())?;
     let missing = || format!("{} lacks its marker comments", page.display());
     let (before, rest) = text.split_once(BEGIN).with_context(missing)?;
-    let (_, after) = rest.split_once(END).with_context(missing)?;
+    let (old, after) = rest.split_once(END).with_context(missing)?;
+    let tables = merged(old, tables, names);
     std::fs::write(page, format!("{before}{BEGIN}\n\n{}\n\n{END}{after}", tables.trim()))?;
     Ok(())
+}
+
+fn merged(old: &str, new: &str, names: &[&str]) -> String {
+    let section = |text: &str, name: &str| {
+        let mut sections = text.split("### ").skip(1);
+        sections.find(|section| section.lines().next() == Some(name)).map(|section| format!("### {section}"))
+    };
+    let kept = names.iter().filter_map(|name| section(new, name).or_else(|| section(old, name)));
+    kept.map(|section| format!("{}\n\n", section.trim())).collect()
 }
 
 #[cfg(test)]
@@ -225,6 +236,14 @@ mod tests {
         ] {
             assert_eq!(number(value), text);
         }
+    }
+
+    #[test]
+    fn tables_of_other_runs_stay() {
+        let old = "\n### a\n\nold a\n\n### b\n\nold b\n\n### gone\n\nold\n";
+        let new = "### b\n\nnew b\n\n### c\n\nnew c\n\n";
+        let all = merged(old, new, &["c", "a", "b", "never"]);
+        assert_eq!(all, "### c\n\nnew c\n\n### a\n\nold a\n\n### b\n\nnew b\n\n");
     }
 
     #[test]
