@@ -4,7 +4,7 @@
 //! Must not know: the value's source.
 //!
 //! Invariant: matching takes at most (characters of the text) times (characters of the pattern) steps, and the
-//! latter are at most [`PATTERN_CHARS`].
+//! latter are at most `PATTERN_CHARS`.
 
 /// Characters of a pattern.
 pub const PATTERN_CHARS: usize = 256;
@@ -34,7 +34,7 @@ enum Step {
 }
 
 impl Pattern {
-    /// Compiles a pattern; `None` when it has more than [`PATTERN_CHARS`] characters.
+    /// Compiles a pattern; `None` when it has more than `PATTERN_CHARS` characters.
     pub fn new(text: &str) -> Option<Pattern> {
         (text.chars().count() <= PATTERN_CHARS).then(|| Pattern { text: text.into(), shape: compile(text) })
     }

@@ -1,6 +1,6 @@
 //! Automatic configurations (service §11): kept in memory and on their shelf, applied by an engine in the background.
 //!
-//! A change of a configuration is durable when its call returns; twins follow. The engine ([`engine`]) looks at
+//! A change of a configuration is durable when its call returns; twins follow. The engine (`engine`) looks at
 //! each twin that changed, at all that a changed configuration may concern, and every few minutes at all of them.
 //! What it did is in the twins' records, so it may stop at any point and begin anew.
 //!
