@@ -6,11 +6,12 @@ use std::path::PathBuf;
 use clap::{Subcommand, ValueEnum};
 use jiff::Timestamp;
 use ostler_service_sdk::{
-    Client, Configuration, ConfigurationContent, ConfigurationMetrics, ConfigurationQueries, DeviceId,
+    Client, Configuration, ConfigurationContent, ConfigurationMetrics, ConfigurationQueries, DeviceId, Error,
     IfMatch, JsonObject,
 };
 use serde_json::{json, Value};
 
+use super::query::mistake;
 use crate::exit::{Failure, Result};
 use crate::hub::HubOptions;
 use crate::input;
@@ -129,6 +130,10 @@ struct Update {
     /// Change it only if its etag is still this one; without it, the one read just before counts
     #[arg(long)]
     etag: Option<String>,
+    #[arg(long = "set", hide = true, value_parser = never_changed)]
+    settings: Option<String>,
+    #[arg(long, hide = true, value_parser = never_changed)]
+    content: Option<String>,
     #[command(flatten)]
     editable: Editable,
 }
@@ -219,7 +224,8 @@ async fn create(hub: &Client, args: Create, out: &Out) -> Result {
         return Err(Failure::usage("the configuration sets nothing; use --set, --content or --file"));
     }
     args.editable.put_into(&mut configuration);
-    let made = hub.create_configuration(&configuration).await?;
+    let made = hub.create_configuration(&configuration).await;
+    let made = made.map_err(|error| refused(error, &configuration, out))?;
     out.show(&made, |out| show(&made, out))
 }
 
@@ -233,8 +239,27 @@ async fn update(hub: &Client, args: Update, out: &Out) -> Result {
     configuration.id = args.id;
     configuration.target_condition = args.condition.or(configuration.target_condition);
     args.editable.put_into(&mut configuration);
-    let updated = hub.update_configuration(&configuration, IfMatch::from_etag(etag.as_deref())).await?;
+    let updated = hub.update_configuration(&configuration, IfMatch::from_etag(etag.as_deref())).await;
+    let updated = updated.map_err(|error| refused(error, &configuration, out))?;
     out.show(&updated, |out| show(&updated, out))
+}
+
+/// The hub's refusal; a mistake in the condition is shown where it is.
+fn refused(error: Error, configuration: &Configuration, out: &Out) -> Failure {
+    let name = error.fault().and_then(|fault| fault.name.as_deref());
+    match &configuration.target_condition {
+        Some(condition) if name == Some("InvalidConfigurationTargetCondition") => {
+            mistake::told(error, condition, out)
+        }
+        _ => error.into(),
+    }
+}
+
+/// For clap: what `config update` does not take, so that it can say why.
+fn never_changed(_: &str) -> std::result::Result<String, String> {
+    Err("the content of a configuration cannot be changed; delete it and create it again, or create another one with a \
+         higher priority"
+        .to_owned())
 }
 
 impl Editable {

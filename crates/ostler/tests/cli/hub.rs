@@ -395,7 +395,14 @@ fn configurations_live_their_life() {
     let updated = hub.run(&update).ok().json();
     assert_eq!((&updated["priority"], &updated["labels"]["k"]), (&json!(3), &json!("v")));
     wait_for(|| twin()["properties"]["desired"]["fan"].is_null());
-    hub.run(&["config", "update", "cool", "--condition", "tags. ="]).fails(1);
+    let wrong = hub.run(&["config", "update", "cool", "--condition", "tags. ="]).fails(2).stderr;
+    assert!(wrong.lines().any(|line| line.trim() == "^") && wrong.contains("WHERE tags. ="), "{wrong}");
+    let wrong = hub.run(&["config", "create", "b", "-c", "tags.a = = 1", "--set", "a=1"]).fails(2).stderr;
+    assert!(wrong.contains("WHERE tags.a = = 1\n"), "{wrong}");
+    for content in [["--set", "a=1"], ["--content", "c.json"]] {
+        let told = hub.run(&[&["config", "update", "cool"][..], &content].concat()).fails(2).stderr;
+        assert!(told.contains("cannot be changed"), "{told}");
+    }
 
     hub.run(&["config", "show", "cool"]).ok();
     hub.run(&["config", "delete", "cool"]).ok();

@@ -113,6 +113,8 @@ fn a_file_may_hold_the_query() {
         .unwrap();
     assert_eq!(hub.run(&["query", "--file", "q.sql", "-o", "csv"]).ok().stdout, "deviceId\npump-3\n");
     hub.run(&["query"]).fails(2);
+    let empty = hub.run(&["query", " "]).fails(2);
+    assert!(empty.stderr.contains("`*` lists every device"), "{}", empty.stderr);
     hub.run(&["query", "--file", "none.sql"]).fails(3);
 }
 

@@ -32,9 +32,33 @@ pub fn failure(error: Error, text: &str) -> Failure {
 /// Shows the query with a caret under the mistake, for people.
 pub fn point(failure: &Failure, text: &str, out: &Out) {
     let Failure::Told { message, .. } = failure else { return };
+    point_at(message, text, out);
+}
+
+/// The same for words that the hub wrote down earlier.
+pub fn point_at(message: &str, text: &str, out: &Out) {
     let Some(at) = position(message).filter(|at| at.is_in(text)) else { return };
     let (line, caret) = at.shown(text);
     out.note(format_args!("  {}\n  {}", printable(&line), out.paint_note(Tone::Bad, caret)));
+}
+
+/// The hub's refusal of a condition, shown under the query that the hub makes of it.
+pub fn told(error: Error, condition: &str, out: &Out) -> Failure {
+    let text = query_of(condition);
+    let failure = failure(error, &text);
+    point(&failure, &text, out);
+    failure
+}
+
+/// The text in which the hub counts the positions of a condition (query §11).
+pub fn query_of(condition: &str) -> String {
+    let names_collection =
+        condition.split_whitespace().next().is_some_and(|word| word.eq_ignore_ascii_case("from"));
+    if names_collection {
+        condition.to_owned()
+    } else {
+        format!("SELECT * FROM devices WHERE {condition}")
+    }
 }
 
 /// A place in a text, both counted from one, columns in characters.
@@ -84,6 +108,16 @@ impl Position {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_condition_is_counted_as_the_query_it_stands_for() {
+        let shown = |condition: &str, message: &str| {
+            let text = query_of(condition);
+            position(message).unwrap().shown(&text).1.len() - 1 - text.find("= =").unwrap()
+        };
+        assert_eq!(shown("tags.site = = 1", "Line 1:41 found"), 2);
+        assert_eq!(shown("from devices.modules where tags.site = = 1", "Line 1:40 found"), 2);
+    }
 
     #[test]
     fn the_caret_stands_under_the_mistake() {

@@ -5,7 +5,7 @@
 //! Invariant: rows are printed in the hub's order, and an error after some rows never looks like the end of them.
 
 mod csv;
-mod mistake;
+pub mod mistake;
 mod table;
 mod watch;
 
@@ -130,6 +130,9 @@ pub async fn run(args: Args, out: &Out) -> Result {
         (None, Some(path)) => input::text(path)?,
         (None, None) => return Err(Failure::usage("name a query, or --file")),
     };
+    if text.trim().is_empty() {
+        return Err(Failure::usage("the query is empty").advise("`*` lists every device"));
+    }
     let mut text = completed(text.trim());
     if args.explain && !starts_with_word(&text, "EXPLAIN") {
         text.insert_str(0, "EXPLAIN ");
@@ -179,7 +182,7 @@ fn completed(text: &str) -> String {
         text.to_owned()
     } else if starts_with_word(text, "FROM") {
         format!("SELECT * {text}")
-    } else if text == "*" || text.is_empty() {
+    } else if text == "*" {
         "SELECT * FROM devices".to_owned()
     } else {
         format!("SELECT * FROM devices WHERE {text}")
