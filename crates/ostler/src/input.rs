@@ -40,6 +40,42 @@ pub fn pair(text: &str) -> std::result::Result<(String, Value), String> {
     Ok((key.to_owned(), loose_value(value)))
 }
 
+/// For clap: what `--query` takes. An empty text is a shell variable that is not set, more often than a wish.
+pub fn condition(text: &str) -> std::result::Result<String, String> {
+    if text.trim().is_empty() {
+        return Err("it is empty; `*` is every device".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+/// What is to be written to a section of a twin: one member, or an object of them.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Part {
+    Pair(String, Value),
+    Object(JsonObject),
+}
+
+/// For clap: a pair, or a JSON object.
+pub fn part(text: &str) -> std::result::Result<Part, String> {
+    if !text.trim_start().starts_with('{') {
+        let (key, value) = pair(text).map_err(|error| format!("{error}, or a JSON object"))?;
+        return Ok(Part::Pair(key, value));
+    }
+    serde_json::from_str(text).map(Part::Object).map_err(|error| format!("not a JSON object: {error}"))
+}
+
+/// Builds an object from parts; a member of a later part wins over one of an earlier part.
+pub fn merged(parts: &[Part]) -> Result<JsonObject> {
+    let mut root = JsonObject::new();
+    for part in parts {
+        match part {
+            Part::Pair(key, value) => put(&mut root, key, value)?,
+            Part::Object(members) => root.extend(members.clone()),
+        }
+    }
+    Ok(root)
+}
+
 /// JSON where it parses, else the text itself: `30`, `true`, `null`, `{"a":1}`, `north`.
 pub fn loose_value(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned()))
@@ -49,10 +85,14 @@ pub fn loose_value(text: &str) -> Value {
 pub fn object(pairs: &[(String, Value)]) -> Result<JsonObject> {
     let mut root = JsonObject::new();
     for (key, value) in pairs {
-        insert(&mut root, key, value.clone())
-            .map_err(|part| Failure::usage(format!("`{key}`: `{part}` was given a plain value before")))?;
+        put(&mut root, key, value)?;
     }
     Ok(root)
+}
+
+fn put(root: &mut JsonObject, key: &str, value: &Value) -> Result {
+    insert(root, key, value.clone())
+        .map_err(|part| Failure::usage(format!("`{key}`: `{part}` was given a plain value before")))
 }
 
 fn insert<'k>(object: &mut JsonObject, key: &'k str, value: Value) -> std::result::Result<(), &'k str> {
@@ -123,6 +163,24 @@ mod tests {
         check(&["a=\"30\"", "b=", "c=x=y"], r#"{"a":"30","b":"","c":"x=y"}"#);
         check(&["a={\"b\":1}", "a.c=[2]"], r#"{"a":{"b":1,"c":[2]}}"#);
         check(&["big=9007199254740993"], r#"{"big":9007199254740993}"#);
+    }
+
+    #[test]
+    fn an_object_may_stand_for_pairs() {
+        let merged = |texts: &[&str]| {
+            let parts: Vec<_> = texts.iter().map(|text| part(text).unwrap()).collect();
+            serde_json::to_string(&merged(&parts).unwrap()).unwrap()
+        };
+        assert_eq!(merged(&[r#"{"a.b":"x=y"}"#, "c.d=1"]), r#"{"a.b":"x=y","c":{"d":1}}"#);
+        assert_eq!(merged(&["a.b=1", "a.c=2", r#"{"a":null}"#]), r#"{"a":null}"#);
+        for text in ["{", "{1}", "[1]", "3", "null"] {
+            assert!(part(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_condition_is_not_empty() {
+        assert!(condition("").is_err() && condition(" \n").is_err() && condition("*").is_ok());
     }
 
     #[test]

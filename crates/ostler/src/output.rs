@@ -9,7 +9,7 @@ use std::io::{self, IsTerminal, Write};
 
 use clap::ValueEnum;
 use comfy_table::{presets, Attribute, Cell, Color, ContentArrangement, Table};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use serde::Serialize;
 use serde_json::json;
 
@@ -217,10 +217,19 @@ impl Out {
         }
         let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr());
         let template = match total {
-            Some(_) => "{msg} {bar:32} {human_pos}/{human_len} {per_sec} {eta}",
-            None => "{msg} {spinner} {human_pos} {per_sec}",
+            Some(_) => "{msg} {bar:32} {human_pos}/{human_len} {rate} {left}",
+            None => "{msg} {spinner} {human_pos} {rate}",
         };
         if let Ok(style) = ProgressStyle::with_template(template) {
+            let style = style.with_key("rate", |state: &ProgressState, text: &mut dyn std::fmt::Write| {
+                let _ = write!(text, "{:.0}/s", state.per_sec());
+            });
+            let style = style.with_key("left", |state: &ProgressState, text: &mut dyn std::fmt::Write| {
+                // Nothing can be told before there is a rate.
+                if state.per_sec() > 0.0 {
+                    let _ = write!(text, "{} s", state.eta().as_secs());
+                }
+            });
             bar.set_style(style.progress_chars("█▉▊▋▌▍▎▏ "));
         }
         bar.set_message(what);

@@ -81,7 +81,40 @@ fn failed_devices_are_an_exit_code_and_can_be_tried_again() {
 
     let bad = hub.run(&["job", "create", "method", "m", "--query", "tags.site == 'x'", "--wait"]).fails(1);
     assert!(bad.stdout.contains("1:40"), "{}", bad.stdout);
-    hub.run(&["job", "create", "method", "m", "--query", "tags.site == 'x'", "--dry-run"]).fails(1);
+    let dry = hub.run(&["job", "create", "method", "m", "--query", "tags.site == 'x'", "--dry-run"]).fails(2);
+    for told in [bad.stderr, dry.stderr] {
+        let lines: Vec<&str> = told.lines().collect();
+        let query = lines.iter().position(|line| line.ends_with("WHERE tags.site == 'x'")).unwrap();
+        assert_eq!(lines[query + 1].find('^'), lines[query].find("= 'x'"), "{told}");
+    }
+}
+
+#[test]
+fn devices_that_are_named_must_be_there() {
+    let hub = hub_with(2, &[]);
+    let create = ["job", "create", "twin", "--desired", "a=1", "--id", "j", "--device", "d1"];
+    for more in [&["--device", "no'body", "--device", "nobody"][..], &["--device", "nobody", "--dry-run"]] {
+        let refused = hub.run(&[&create[..], more].concat()).fails(3).stderr;
+        assert!(refused.contains("nobody") && refused.contains("not registered"), "{refused}");
+        assert!(!refused.contains("d1"), "{refused}");
+    }
+    hub.run(&["job", "show", "j"]).fails(3);
+    let object = r#"{"floor":3,"pump":{"on":true}}"#;
+    hub.run(&["job", "create", "twin", "--desired", object, "--id", "j", "--device", "d1", "--wait"]).ok();
+    let desired = hub.run(&["twin", "show", "d1", "--section", "desired"]).ok().json();
+    assert_eq!(desired, json!({ "floor": 3, "pump": { "on": true } }));
+    let empty = hub.run(&["job", "create", "twin", "--desired", "a=1", "-q", ""]).fails(2).stderr;
+    assert!(empty.contains("`*` is every device"), "{empty}");
+}
+
+#[test]
+fn a_job_shows_its_rollout_as_flags() {
+    let hub = hub_with(1, &[]);
+    let create =
+        ["job", "create", "method", "nothing", "-q", "*", "--id", "m", "--offline", "fail", "--rate", "7"];
+    let none = hub.run(&[&create[..], &["--wait"]].concat()).fails(1).stdout;
+    assert!(none.contains("--rate 7 --offline fail") && !none.contains("answers"), "{none}");
+    assert!(!none.contains('{') && !none.contains("payload"), "{none}");
 }
 
 #[test]

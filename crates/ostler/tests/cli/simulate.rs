@@ -101,6 +101,10 @@ fn devices_answer_adapt_reboot_and_go() {
     assert_eq!(answer.json(), json!({ "status": 200, "payload": { "locked": true, "by": "me" } }));
     wait_for(|| reported(&hub, "sim-000007")["lastLock"] == 200);
     hub.run(&["method", "invoke", "sim-000007", "noSuchMethod"]).fails(8);
+    let job = ["job", "create", "method", "noSuchMethod", "--device", "sim-000007", "--id", "no-such"];
+    let watched = hub.run(&[&job[..], &["--watch"]].concat()).ok().stdout;
+    assert!(watched.ends_with("answers  404: 1\n"), "{watched}");
+    assert!(hub.run(&["job", "show", "no-such"]).ok().stdout.contains("404: 1\n"));
 
     let twin = hub.run(&["twin", "show", "sim-000008", "-o", "json"]).ok().json();
     assert_eq!(twin["tags"], json!({ "building": 44 }));
@@ -120,7 +124,7 @@ fn devices_answer_adapt_reboot_and_go() {
     let summary = simulation.stop();
     assert_eq!((&summary["everConnected"], &summary["leaves"]), (&json!(50), &json!(1)), "{summary}");
     assert!(summary["connects"].as_u64() >= Some(51), "{summary}");
-    assert_eq!((&summary["answers"]["404"], &summary["errors"]), (&json!(1), &json!({})), "{summary}");
+    assert_eq!((&summary["answers"]["404"], &summary["errors"]), (&json!(2), &json!({})), "{summary}");
     assert_eq!(summary["desiredUpdates"], 1, "{summary}");
     assert_eq!(hub.run(&["device", "list", "-q"]).ok().stdout, "");
 }

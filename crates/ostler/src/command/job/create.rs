@@ -1,22 +1,27 @@
 //! `ostler job create`: what to do, to whom, when, and how.
 
+use std::collections::{BTreeSet, HashSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Subcommand;
-use ostler_service_sdk::{Client, DeviceId, DryRun, JobWork, MethodCall, NewJob, TwinPatch};
+use futures_util::TryStreamExt;
+use ostler_service_sdk::{Client, DeviceId, DryRun, ErrorKind, JobWork, MethodCall, NewJob, TwinPatch};
 use ring::rand::{SecureRandom, SystemRandom};
 use serde_json::Value;
 
 use super::rollout::RolloutOptions;
 use super::watch::{self, Follow};
-use crate::exit::{Failure, Result};
+use crate::command::query::mistake;
+use crate::exit::{Exit, Failure, Result};
 use crate::input;
 use crate::output::{Out, Tone};
 use crate::when;
 
 /// Devices of a dry run that are named to a person.
 const SHOWN_SAMPLE: usize = 10;
+/// Named devices in one answer to whether they are there.
+const CHECK_PAGE: u32 = 1000;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -67,6 +72,7 @@ struct Method {
 #[command(after_help = "\
 Examples:
   ostler job create twin --query 'tags.building = 43' --desired floor=3
+  ostler job create twin --device pump-7 --desired '{\"floor\":3,\"pump\":{\"on\":true}}'
   ostler job create twin --query \"properties.reported.firmware.version != '2.1'\" --desired firmware.version=2.1 --tag ring=early
   ostler job create twin --query '*' --patch '{\"properties\":{\"desired\":{\"interval\":null}}}' --start +10m
   ostler job create twin --query '*' --patch-file patch.json --rate 500 --watch
@@ -80,12 +86,12 @@ struct Twin {
     /// A file with the partial twin; `-` is stdin
     #[arg(long, value_name = "FILE", conflicts_with_all = ["desired", "tag"])]
     patch_file: Option<PathBuf>,
-    /// A desired property to write; dots nest
-    #[arg(long, value_name = "KEY=VALUE", value_parser = input::pair)]
-    desired: Vec<(String, Value)>,
-    /// A tag to write; dots nest
-    #[arg(long, value_name = "KEY=VALUE", value_parser = input::pair)]
-    tag: Vec<(String, Value)>,
+    /// A desired property to write, dots nest; or a JSON object of them
+    #[arg(long, value_name = "KEY=VALUE", value_parser = input::part)]
+    desired: Vec<input::Part>,
+    /// A tag to write, dots nest; or a JSON object of them
+    #[arg(long, value_name = "KEY=VALUE", value_parser = input::part)]
+    tag: Vec<input::Part>,
     #[command(flatten)]
     job: JobOptions,
 }
@@ -94,7 +100,7 @@ struct Twin {
 #[derive(Debug, clap::Args)]
 struct JobOptions {
     /// Which devices: what follows WHERE in a query; `*` is all of them
-    #[arg(long, short, value_name = "CONDITION", required_unless_present = "device")]
+    #[arg(long, short, value_name = "CONDITION", required_unless_present = "device", value_parser = input::condition)]
     query: Option<String>,
     /// A device by its id; may be given several times, instead of --query
     #[arg(long, value_name = "DEVICE", value_parser = input::device_id, conflicts_with = "query")]
@@ -127,8 +133,10 @@ pub async fn run(hub: &Client, args: Args, out: &Out) -> Result {
     job.start_time = options.start;
     job.max_execution = Duration::from_secs(options.max_execution);
     job.rollout = options.rollout.rollout();
+    all_registered(hub, &options.device, &job.condition, out).await?;
     if options.dry_run {
-        let touched = hub.dry_run_job(&job).await?;
+        let touched =
+            hub.dry_run_job(&job).await.map_err(|error| mistake::told(error, &job.condition, out))?;
         return out.show(&touched, |out| print_dry_run(&touched, out));
     }
     let made = hub.create_job(&job).await?;
@@ -152,12 +160,42 @@ fn patch(args: &Twin) -> Result<TwinPatch> {
         (Some(text), _) => input::json_text(text, "--patch")?,
         (None, Some(path)) => input::json(path)?,
         (None, None) => {
-            let section = |pairs: &[_]| (!pairs.is_empty()).then(|| input::object(pairs)).transpose();
+            let section = |parts: &[_]| (!parts.is_empty()).then(|| input::merged(parts)).transpose();
             let (tags, desired) = (section(&args.tag)?, section(&args.desired)?);
             return Ok(TwinPatch { tags: tags.map(Value::Object), desired: desired.map(Value::Object) });
         }
     };
     super::super::twin::writable(document)
+}
+
+/// A device that somebody names and that is not there is a slip; a job would leave it out without a word. One query,
+/// which is no longer than the job's own condition may be, tells which are there.
+async fn all_registered(hub: &Client, devices: &[DeviceId], condition: &str, out: &Out) -> Result {
+    if devices.is_empty() {
+        return Ok(());
+    }
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Row {
+        device_id: String,
+    }
+    let query = hub.query(format!("SELECT deviceId FROM devices WHERE {condition}")).page_size(CHECK_PAGE);
+    let there: HashSet<String> = match query.rows().map_ok(|row: Row| row.device_id).try_collect().await {
+        Err(error) if error.kind() == ErrorKind::Unauthorized => {
+            out.warn(format_args!("whether the devices are registered is not known: {error}"));
+            return Ok(());
+        }
+        there => there?,
+    };
+    let missing: BTreeSet<&str> =
+        devices.iter().map(DeviceId::as_str).filter(|id| !there.contains(*id)).collect();
+    let missing: Vec<&str> = missing.into_iter().collect();
+    let message = match missing[..] {
+        [] => return Ok(()),
+        [one] => format!("{one} is not registered"),
+        _ => format!("{} are not registered", missing.join(", ")),
+    };
+    Err(Failure::new(Exit::NotFound, message).advise("Nothing was created"))
 }
 
 /// The condition that these devices meet. An id holds no quote but `'`, which doubled stands for itself (query §2).

@@ -4,9 +4,11 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use futures_util::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use ostler_service_sdk::{Client, Job, JobFilter, JobStatus, JobType};
-use serde_json::{json, Value};
+use serde_json::Value;
 
-use super::{details, is_without_extensions, painted, tone};
+use super::rollout::flags;
+use super::{answers, details, is_without_extensions, painted, tone};
+use crate::command::query::mistake;
 use crate::exit::Result;
 use crate::output::{printable, Out, Tone};
 use crate::when;
@@ -125,11 +127,19 @@ fn work(job: &Job) -> String {
 
 pub async fn show(hub: &Client, args: Show, out: &Out) -> Result {
     let job = details(hub, &args.id).await?;
-    out.show(&job, |out| print(&job, out))
+    print_or_json(hub, &job, out).await
+}
+
+/// A job's end or state, with its devices' answers for people.
+pub async fn print_or_json(hub: &Client, job: &Job, out: &Out) -> Result {
+    if out.is_json() {
+        return out.json(job);
+    }
+    print(job, answers::of(hub, job).await, out)
 }
 
 /// A job with all that is known of it.
-pub fn print(job: &Job, out: &Out) -> Result {
+fn print(job: &Job, answers: Option<String>, out: &Out) -> Result {
     let now = Timestamp::now();
     let time = |text: &Option<String>| {
         text.as_deref().map(|text| format!("{text}  ({})", when::ago_or_in(text, now)))
@@ -142,36 +152,37 @@ pub fn print(job: &Job, out: &Out) -> Result {
     ))?;
     let text = |value: &Value| serde_json::to_string(value).unwrap_or_default();
     let payload = job.cloud_to_device_method.as_ref().and_then(|call| call.get("payload"));
-    let rollout = job.rollout.as_ref().map(serde_json::to_value).transpose()?.map(beyond_azure);
+    let rollout = job.rollout.as_ref().map(flags).filter(|flags| !flags.is_empty());
     let pairs = [
         ("condition", job.query_condition.clone()),
         ("payload", payload.filter(|payload| !payload.is_null()).map(text)),
-        ("patch", job.update_twin.as_ref().map(text)),
+        ("patch", job.update_twin.clone().map(patch).as_ref().map(text)),
         ("created", time(&job.created_time)),
         ("start", time(&job.start_time)),
         ("end", time(&job.end_time)),
         ("time limit", job.max_execution_time_in_seconds.map(|secs| format!("{secs} s"))),
         ("devices", job.device_job_statistics.map(|_| counts(job))),
+        ("answers", answers),
         ("wave", wave(job)),
         ("failures", (!job.failures_by_cause.is_empty()).then(|| causes(job))),
         ("retries", job.parent_job_id.as_ref().map(|parent| format!("the failed devices of {parent}"))),
-        ("rollout", rollout.filter(|rollout| *rollout != json!({})).as_ref().map(text)),
+        ("rollout", rollout),
         ("reason", job.failure_reason.clone()),
         ("message", job.status_message.clone()),
     ];
-    out.pairs(pairs.into_iter().filter_map(|(name, value)| Some((name, value?))))
+    out.pairs(pairs.into_iter().filter_map(|(name, value)| Some((name, value?))))?;
+    if let (Some(reason), Some(condition)) = (&job.failure_reason, &job.query_condition) {
+        mistake::point_at(reason, &mistake::query_of(condition), out);
+    }
+    Ok(())
 }
 
-/// A rollout without what it shares with Azure's way.
-fn beyond_azure(mut rollout: Value) -> Value {
-    let azure = json!({ "attempts": 1, "retryBackoffInSeconds": 0, "offline": "wait", "gate": {} });
-    if let Some(gate) = rollout.get_mut("gate").and_then(Value::as_object_mut) {
-        gate.retain(|name, value| name != "soakTimeInSeconds" || *value != json!(0));
+/// What is written, without the etag that the service wants to see in every job (service §10.2).
+fn patch(mut twin: Value) -> Value {
+    if let Some(members) = twin.as_object_mut() {
+        members.retain(|name, _| name != "etag");
     }
-    if let Some(members) = rollout.as_object_mut() {
-        members.retain(|name, value| azure.get(name) != Some(value));
-    }
-    rollout
+    twin
 }
 
 /// `1000: 900 succeeded, 2 failed, 98 running`.
@@ -221,14 +232,11 @@ pub fn causes(job: &Job) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
-    fn a_rollout_shows_what_is_not_azures_way() {
-        let azure = json!({ "attempts": 1, "retryBackoffInSeconds": 0, "offline": "wait", "gate": { "soakTimeInSeconds": 0 } });
-        assert_eq!(beyond_azure(azure.clone()), json!({}));
-        let mut own = azure;
-        own["rate"] = json!(5);
-        own["gate"]["stopAfterFailures"] = json!(3);
-        assert_eq!(beyond_azure(own), json!({ "rate": 5, "gate": { "stopAfterFailures": 3 } }));
+    fn a_patch_is_what_was_asked_for() {
+        let sent = json!({ "etag": "*", "tags": null, "properties": { "desired": { "a": 1 } } });
+        assert_eq!(patch(sent), json!({ "tags": null, "properties": { "desired": { "a": 1 } } }));
     }
 }

@@ -4,6 +4,7 @@
 //!
 //! Invariant: a command that waits for a job's end succeeds only if the job completed and no device failed.
 
+mod answers;
 mod create;
 mod devices;
 mod list;

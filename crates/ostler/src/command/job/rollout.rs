@@ -58,6 +58,43 @@ enum OfflineChoice {
     Fail,
 }
 
+/// A rollout in the words of the flags, without what is Azure's way. The hub tells defaults too.
+pub fn flags(rollout: &Rollout) -> String {
+    let gate = rollout.gate.clone().unwrap_or_default();
+    let number = |number: Option<u64>| number.map(|number| number.to_string());
+    let waves = |name| match (&rollout.waves, name) {
+        (Some(Waves::Sizes(sizes)), "--wave-sizes") => Some(list(sizes)),
+        (Some(Waves::Percent(shares)), "--wave-percent") => Some(list(shares)),
+        (Some(Waves::ByTag(path)), "--wave-by-tag") => Some(path.clone()),
+        _ => None,
+    };
+    let time = |secs: Option<u32>| secs.filter(|secs| *secs > 0).map(|secs| format!("{secs}s"));
+    let retries = rollout.attempts.map(|attempts| attempts.saturating_sub(1)).filter(|retries| *retries > 0);
+    let offline = rollout.offline.as_ref().filter(|offline| **offline != Offline::Wait);
+    let flags = [
+        ("--rate", number(rollout.rate.map(u64::from))),
+        ("--concurrency", number(rollout.concurrency.map(u64::from))),
+        ("--retries", number(retries.map(u64::from))),
+        ("--retry-backoff", time(rollout.retry_backoff_secs)),
+        ("--offline", offline.map(ToString::to_string)),
+        ("--wave-sizes", waves("--wave-sizes")),
+        ("--wave-percent", waves("--wave-percent")),
+        ("--wave-by-tag", waves("--wave-by-tag")),
+        ("--gate-min-success", number(gate.min_success_percent.map(u64::from))),
+        ("--gate-failures", number(gate.stop_after_failures)),
+        ("--gate-failed-percent", number(gate.stop_after_failed_percent.map(u64::from))),
+        ("--gate-consecutive", number(gate.stop_after_consecutive)),
+        ("--soak", time(gate.soak_secs)),
+    ];
+    let known = flags.into_iter().filter_map(|(name, value)| Some(format!("{name} {}", value?)));
+    let unknown = rollout.extra.iter().map(|(name, value)| format!("{name} {value}"));
+    known.chain(unknown).collect::<Vec<_>>().join(" ")
+}
+
+fn list<T: ToString>(values: &[T]) -> String {
+    values.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+}
+
 impl RolloutOptions {
     /// Nothing if no flag was given: such a job is one that Azure knows too.
     pub fn rollout(self) -> Option<Rollout> {
@@ -85,5 +122,38 @@ impl RolloutOptions {
         gate.soak_secs = self.soak;
         rollout.gate = (gate != Gate::default()).then_some(gate);
         (rollout != Rollout::default()).then_some(rollout)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Command {
+        #[command(flatten)]
+        options: RolloutOptions,
+    }
+
+    #[test]
+    fn flags_are_told_as_they_were_given() {
+        for text in [
+            "--rate 5 --concurrency 3 --retries 2 --retry-backoff 30s --offline fail --wave-sizes 1,10",
+            "--wave-percent 1,10,50 --gate-min-success 95 --gate-failures 3 --gate-failed-percent 7 \
+             --gate-consecutive 2 --soak 600s",
+            "--wave-by-tag tags.site",
+        ] {
+            let words = std::iter::once("x").chain(text.split_whitespace());
+            let rollout = Command::parse_from(words).options.rollout().unwrap();
+            assert_eq!(flags(&rollout), text);
+        }
+    }
+
+    #[test]
+    fn azures_way_takes_no_words() {
+        let text =
+            r#"{"attempts":1,"retryBackoffInSeconds":0,"offline":"wait","gate":{"soakTimeInSeconds":0}}"#;
+        assert_eq!(flags(&serde_json::from_str(text).unwrap()), "");
     }
 }

@@ -15,9 +15,10 @@ use jiff::{SignedDuration, Timestamp};
 use ostler_service_sdk::{Client, Job, JobProgress, JobStatus};
 use tokio::time::{sleep, Instant};
 
-use super::list::{causes, counts, print, wave};
-use super::{is_without_extensions, told};
+use super::list::{causes, counts, print_or_json, wave};
+use super::{answers, is_without_extensions, told};
 use crate::command::monitor::may_come_back;
+use crate::command::query::mistake;
 use crate::exit::{Exit, Failure, Result};
 use crate::output::{Out, Tone};
 use crate::when;
@@ -82,10 +83,16 @@ async fn follow(hub: &Client, id: &str, mut view: View, out: &Out) -> Result {
     };
     view.close();
     match (&view, out.is_json()) {
-        (View::Quiet, true) => out.json(&end)?,
-        (_, true) => {}
-        (View::Lines { .. }, false) => {}
-        (_, false) => print(&end, out)?,
+        (View::Quiet, _) | (View::Bar(_), false) => print_or_json(hub, &end, out).await?,
+        (View::Lines { .. }, false) => {
+            if let Some(answers) = answers::of(hub, &end).await {
+                out.line(format_args!("answers  {answers}"))?;
+            }
+            if let (Some(reason), Some(condition)) = (&end.failure_reason, &end.query_condition) {
+                mistake::point_at(reason, &mistake::query_of(condition), out);
+            }
+        }
+        (_, _) => {}
     }
     verdict(&end)
 }
@@ -310,7 +317,11 @@ impl Bar {
         let counts = job.device_job_statistics.unwrap_or_default();
         let left = format!("{} {}", self.out.paint_note(Tone::Bold, &job.job_id), job.status);
         let pace = pace_and_rest(&self.pace, counts.device_count);
-        let right = format!("{}/{}{pace}\n{}", counts.ended(), counts.device_count, below(job, &self.out));
+        // Before its devices are chosen a job has none to count.
+        let count = job
+            .device_job_statistics
+            .map_or_else(String::new, |counts| format!("{}/{}", counts.ended(), counts.device_count));
+        let right = format!("{count}{pace}\n{}", below(job, &self.out));
         *lock(&self.drawn) = Drawn { left, right };
         self.bar.update(|state| {
             state.set_len(counts.device_count.max(1));
@@ -334,6 +345,9 @@ fn pace_and_rest(pace: &VecDeque<(Instant, u64)>, devices: u64) -> String {
     let rate = done as f64 / secs;
     let left = (devices.saturating_sub(*ended) as f64 / rate).ceil();
     let rate = if rate < 10.0 { format!("{rate:.1}") } else { format!("{rate:.0}") };
+    if left < 1.0 {
+        return format!("  {rate}/s");
+    }
     format!("  {rate}/s  {} left", when::span(SignedDuration::from_secs(left as i64)))
 }
 
@@ -382,6 +396,7 @@ mod tests {
         let told = |pace: &[(Instant, u64)]| pace_and_rest(&pace.iter().copied().collect(), 500);
         assert_eq!(told(&[at(0, 100), at(2000, 300)]), "  100/s  2 s left");
         assert_eq!(told(&[at(0, 0), at(4000, 6)]), "  1.5/s  5 min left");
+        assert_eq!(told(&[at(0, 107), at(4000, 500)]), "  98/s");
         for nothing in [&[][..], &[at(0, 9)], &[at(0, 9), at(1000, 9)]] {
             assert_eq!(told(nothing), "");
         }
