@@ -10,7 +10,7 @@
 //! Must not know: hub, wire; what a change means.
 //!
 //! Invariant: locks are taken in the order epochs, shapes, shard of the model, names; nobody waits for
-//! an earlier one while holding a later one, and nobody takes one twice.
+//! an earlier one while holding a later one, and nobody takes one twice, nor a second shard.
 //! Invariant: the engine needs no async runtime; its futures can be polled by any.
 
 mod backup;

@@ -385,16 +385,16 @@ impl Snapshot<'_> {
         kept: &mut Vec<usize>,
     ) {
         let table = self.model.table(modules);
-        let mut shards: [Option<Skimmed<'_>>; SHARDS] = std::array::from_fn(|_| None);
-        for place in 0..row.len() {
-            let (id, slot) = row.get(place);
-            let number = shard_of(self.model.hash(id));
-            let shard =
-                shards[number].get_or_insert_with(|| Skimmed::of(table.shards[number].read(), judges, known));
-            if shard.may_keep(slot) {
-                kept.push(place);
-            }
+        let mut by_shard: Vec<(usize, usize)> =
+            (0..row.len()).map(|place| (shard_of(self.model.hash(row.get(place).0)), place)).collect();
+        by_shard.sort_unstable();
+        // One shard at a time: who holds one and waits for another stops writers and is stopped by them.
+        for places in by_shard.chunk_by(|(left, _), (right, _)| left == right) {
+            let shard = Skimmed::of(table.shards[places[0].0].read(), judges, known);
+            let may_keep = |(_, place): &&(usize, usize)| shard.may_keep(row.get(*place).1);
+            kept.extend(places.iter().filter(may_keep).map(|(_, place)| *place));
         }
+        kept.sort_unstable();
     }
 
     /// Up to `limit` ids, in order, and `true` if there may be more above them. Some may have been

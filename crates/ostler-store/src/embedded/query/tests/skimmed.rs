@@ -2,6 +2,11 @@
 
 use super::Bounds;
 use super::{check, check_snapshot, commit, parse, run, store, Records, Thirds, Write, NOTHING_AT_ONCE};
+use crate::contract::{at, id as entity};
+use crate::embedded::names::Row;
+use crate::Store;
+use ostler_core::record::Activity;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 const FLEET: usize = 300;
 
@@ -44,5 +49,44 @@ fn what_changes_after_the_snapshot_is_neither_missed_nor_added() {
             drop(asked);
             check("walks", store, text, 7, &records).await;
         }
+    });
+}
+
+/// Two walkers each held a shard that a writer waited for, behind which the other walker had to wait.
+#[test]
+fn walkers_and_writers_do_not_wait_for_each_other_in_a_circle() {
+    let engines = vec![("walks", store(NOTHING_AT_ONCE, 1 << 20))];
+    let (_, store) = &engines[0];
+    run(async {
+        let put = |n: usize| Write::Put { id: id(n), tags: site(n), version: 1, disabled: false };
+        let fleet: Vec<Write> = (0..FLEET).map(put).collect();
+        commit(&engines, &fleet, &mut Records::new()).await;
+    });
+    let engine = &store.queries.engine;
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let walker = |first: usize| {
+            let after = id(first);
+            let (mut row, mut kept) = (Row::default(), Vec::new());
+            for _ in 0..700 {
+                let snapshot = engine.model.snapshot();
+                assert!(snapshot.row(false, Some(after), FLEET, &mut row).is_some());
+                kept.clear();
+                snapshot.skim(false, &row, &[], &engine.shapes.read(), &mut kept);
+                assert_eq!(kept.len(), row.len());
+                assert!(kept.is_sorted());
+            }
+        };
+        let walkers: Vec<_> = [0, 100, 200].map(|first| scope.spawn(move || walker(first))).into();
+        for offset in 0..2 {
+            let done = &done;
+            scope.spawn(move || {
+                for n in (offset..FLEET).step_by(2).cycle().take_while(|_| !done.load(Ordering::Relaxed)) {
+                    store.touch(&entity(id(n)), Activity { last_activity: at(9), ..Activity::default() });
+                }
+            });
+        }
+        walkers.into_iter().for_each(|walker| walker.join().unwrap());
+        done.store(true, Ordering::Relaxed);
     });
 }
