@@ -156,6 +156,7 @@ impl Writer {
             if closed || Instant::now() >= activity_due {
                 // One batch at a time, so that commits wait for one at most.
                 let more = self.write_activity();
+                self.mend_idle();
                 activity_due = Instant::now() + if more { Duration::ZERO } else { self.activity_every };
                 for column in self.columns.tidy(Instant::now()) {
                     self.model.drop_column(&column);
@@ -225,6 +226,15 @@ impl Writer {
         }
     }
 
+    /// Brings a disk that failed back even if nobody writes: until then documents may not be readable.
+    fn mend_idle(&mut self) {
+        if let (Some(broken), Some(disk)) = (&mut self.broken, &mut self.disk) {
+            if mend(broken, disk, &self.documents, self.mend_every).is_ok() {
+                self.broken = None;
+            }
+        }
+    }
+
     /// Writes a batch of activity times; `true` if there are more to write.
     fn write_activity(&mut self) -> bool {
         if !self.model.is_dirty() {
@@ -262,9 +272,7 @@ impl Writer {
             return Ok(());
         };
         if let Some(broken) = &mut self.broken {
-            self.documents.close(&broken.reason);
-            mend(broken, disk, self.mend_every)?;
-            self.documents.open(disk);
+            mend(broken, disk, &self.documents, self.mend_every)?;
             self.broken = None;
         }
         check_space(disk, self.reserve)?;
@@ -320,15 +328,23 @@ fn disk_batch(shapes: &[NewShape], changed: &Changed) -> disk::Batch {
     batch
 }
 
-fn mend(broken: &mut Broken, disk: &mut Disk, every: Duration) -> Result<(), StoreError> {
+fn mend(
+    broken: &mut Broken,
+    disk: &mut Disk,
+    documents: &Documents,
+    every: Duration,
+) -> Result<(), StoreError> {
     if Instant::now() < broken.retry_at {
         return Err(StoreError::Unavailable(broken.reason.clone()));
     }
+    documents.close(&broken.reason);
     disk.reopen().map_err(|error| {
         broken.reason = error.to_string();
         broken.retry_at = Instant::now() + every;
         StoreError::Unavailable(broken.reason.clone())
-    })
+    })?;
+    documents.open(disk);
+    Ok(())
 }
 
 fn check_space(disk: &Disk, reserve: u64) -> Result<(), StoreError> {

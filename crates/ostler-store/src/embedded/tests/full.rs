@@ -5,7 +5,7 @@
 
 use super::{options, run};
 use crate::contract::{id, load, one, record};
-use crate::{Change, CommitError, Embedded, Expect, Options, Store, StoreError};
+use crate::{Change, CommitError, Embedded, Expect, Options, Shelf, Store, StoreError};
 use ostler_core::record::Record;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -75,6 +75,27 @@ async fn fill_and_make_room(folder: &Path, acknowledged: &mut BTreeMap<String, u
     check(&store, acknowledged).await;
 }
 
+/// Writing until the disk is full, and once more, leaves documents to be read.
+async fn fill_and_read_documents(folder: &Path, n: &mut u64) {
+    let options = Options { reserve_bytes: 0, mend_every: Duration::from_secs(3600), ..options() };
+    let store = Embedded::open(&folder.join("documents"), &options).unwrap();
+    let document = |n: u64, value: Vec<u8>| Change::PutDocument {
+        shelf: Shelf::Jobs,
+        key: n.to_string().into(),
+        value,
+        expect: None,
+    };
+    one(&store, document(0, b"first".to_vec())).await.unwrap();
+    loop {
+        *n += 1;
+        if one(&store, document(*n, vec![7; 500_000])).await.is_err() {
+            break;
+        }
+    }
+    assert!(one(&store, document(*n, Vec::new())).await.is_err(), "it is not tried before its time");
+    assert_eq!(store.document(Shelf::Jobs, "0").await.unwrap().unwrap().value, b"first");
+}
+
 const THIS_TEST: &str =
     "embedded::tests::full::a_full_disk_loses_nothing_and_writing_goes_on_when_there_is_room";
 
@@ -84,6 +105,7 @@ fn fill_again_and_again(folder: &Path) {
     for _ in 0..ROUNDS {
         run(fill_and_make_room(folder, &mut acknowledged, &mut n));
     }
+    run(fill_and_read_documents(folder, &mut n));
     eprintln!("wrote {n} records");
 }
 
