@@ -251,6 +251,8 @@ impl Engine {
         let at_once = self.bounds.walk_at_once;
         match little::way(self, filter, &columns, limit.saturating_add(1)) {
             Way::Columns(cost) if cost > at_once as u64 => return Ok(None),
+            // Where memory is short some shards may have none, and would be looked at record by record.
+            Way::Columns(_) if !self.are_built(filter, &columns) => return Ok(None),
             Way::Columns(_) => {
                 let (asking, running) = (Asking::default(), Running::inline());
                 let mut scan = asked.scan(&asking, &columns, &running);

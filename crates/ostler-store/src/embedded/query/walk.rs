@@ -155,7 +155,9 @@ impl<'w, 'q> Walk<'w, 'q> {
     /// How many records will still have to be looked at, to judge by those seen.
     pub(crate) fn expected(&self) -> usize {
         let found = self.found.records.len().max(1);
-        (self.limit + 1 - self.found.records.len()).saturating_mul(self.effort) / found / IDS_PER_LOOK
+        (self.limit.saturating_add(1) - self.found.records.len()).saturating_mul(self.effort)
+            / found
+            / IDS_PER_LOOK
     }
 
     fn next_ids(&self, most: usize) -> (Vec<String>, bool) {
