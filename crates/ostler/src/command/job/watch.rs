@@ -356,7 +356,13 @@ fn below(job: &Job, out: &Out) -> String {
     let mut lines = Vec::new();
     match (&job.status, job.start_time.as_deref()) {
         (JobStatus::Queued | JobStatus::Enqueued | JobStatus::Scheduled, Some(start)) => {
-            lines.push(format!("starts {}", when::ago_or_in(start, Timestamp::now())));
+            let now = Timestamp::now();
+            let waits = start.parse::<Timestamp>().is_ok_and(|time| time > now);
+            lines.push(if waits {
+                format!("starts {}", when::ago_or_in(start, now))
+            } else {
+                "about to start".into()
+            });
         }
         _ => lines.push(counts(job)),
     }
@@ -400,6 +406,18 @@ mod tests {
         for nothing in [&[][..], &[at(0, 9)], &[at(0, 9), at(1000, 9)]] {
             assert_eq!(told(nothing), "");
         }
+    }
+
+    #[test]
+    fn a_job_that_waits_counts_down() {
+        let below = |start: &str| {
+            let job = job(&format!(
+                r#"{{"jobId":"j","type":"scheduleUpdateTwin","status":"scheduled","startTime":"{start}"}}"#
+            ));
+            below(&job, &Out::new(crate::output::Format::Human, crate::output::ColorChoice::Never))
+        };
+        assert!(below("9999-01-01T00:00:00Z").starts_with("starts in "));
+        assert_eq!(below("2020-01-01T00:00:00Z"), "about to start");
     }
 
     #[test]
