@@ -182,6 +182,11 @@ impl Hub {
         Ok(hub)
     }
 
+    /// The hub for a task that goes on when its caller leaves; nothing while the hub is dropped.
+    pub(crate) fn itself(&self) -> Option<Arc<Hub>> {
+        self.jobs.hub()
+    }
+
     /// The time, from the hub's clock.
     pub fn now(&self) -> Timestamp {
         self.options.clock.now()

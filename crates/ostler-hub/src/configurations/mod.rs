@@ -4,7 +4,8 @@
 //! each twin that changed, at all that a changed configuration may concern, and every few minutes at all of them.
 //! What it did is in the twins' records, so it may stop at any point and begin anew.
 //!
-//! Invariant: a configuration is in memory exactly if it is on the shelf.
+//! Invariant: a configuration is in memory exactly if it is on the shelf. So what is written is taken in also when the
+//! caller leaves in between.
 
 mod document;
 mod edge;
@@ -22,15 +23,19 @@ use ostler_core::configuration::{Configuration, ConfigurationId, ConfigurationSp
 use ostler_core::id::EntityId;
 use ostler_core::limits::CONFIGURATIONS;
 use ostler_core::query::{Dialect, Field};
-use ostler_store::{Change, CommitError, Expect, Shelf, Store};
+use ostler_store::{Change, CommitError, Expect, Shelf, Store, StoreError};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 use work::{Sweep, Triggers, Work};
 
+type All = BTreeMap<ConfigurationId, Arc<Configuration>>;
+/// A writer's turn.
+type Turn = tokio::sync::OwnedMutexGuard<()>;
+
 /// All configurations at one time.
 #[derive(Debug, Default)]
 struct Set {
-    all: BTreeMap<ConfigurationId, Arc<Configuration>>,
+    all: All,
     /// Whether any is about edge devices: then modules depend on their device.
     edge: bool,
     /// Whether a condition asks for what configurations change: then a twin that was changed must be looked at again.
@@ -38,7 +43,7 @@ struct Set {
 }
 
 impl Set {
-    fn new(all: BTreeMap<ConfigurationId, Arc<Configuration>>) -> Set {
+    fn new(all: All) -> Set {
         let edge = all.values().any(|configuration| configuration.target.scope() == Scope::EdgeDevices);
         let changed = |field: &Field| {
             use Field::{Configurations, Desired, Etag, Properties, Version};
@@ -66,7 +71,7 @@ pub(crate) struct Configurations {
     set: ArcSwap<Set>,
     work: Arc<Work>,
     /// Writers take turns, so that each decides on what the one before it made.
-    writer: tokio::sync::Mutex<()>,
+    writer: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Configurations {
@@ -127,7 +132,7 @@ impl Configurations {
         }
     }
 
-    fn replace(&self, change: impl FnOnce(&mut BTreeMap<ConfigurationId, Arc<Configuration>>)) {
+    fn replace(&self, change: impl FnOnce(&mut All)) {
         let mut all = self.set.load().all.clone();
         change(&mut all);
         let set = Set::new(all);
@@ -162,7 +167,7 @@ impl Hub {
         spec: ConfigurationSpec,
         dialect: Dialect,
     ) -> Result<Arc<Configuration>, Error> {
-        let _turn = self.configurations.writer.lock().await;
+        let turn = self.configurations.writer.clone().lock_owned().await;
         let count = {
             let set = self.configurations.set.load();
             if set.all.contains_key(id) {
@@ -175,7 +180,7 @@ impl Hub {
         }
         let start = self.fresh_secrets()?.etag_start;
         let made = Configuration::create(id.clone(), spec, dialect, start, self.now())?;
-        self.keep_configuration(made, Some(Expect::Absent)).await
+        self.keep_configuration(turn, made, Some(Expect::Absent)).await
     }
 
     /// Changes a configuration; what `spec` leaves out stays.
@@ -189,15 +194,16 @@ impl Hub {
         spec: ConfigurationSpec,
         dialect: Dialect,
     ) -> Result<Arc<Configuration>, Error> {
-        let _turn = self.configurations.writer.lock().await;
+        let turn = self.configurations.writer.clone().lock_owned().await;
         let current = self.configuration(id)?;
         if_match.check(&current.etag_text())?;
         let updated = current.update(spec, dialect, self.now())?;
-        self.keep_configuration(updated, None).await
+        self.keep_configuration(turn, updated, None).await
     }
 
     async fn keep_configuration(
         &self,
+        turn: Turn,
         configuration: Configuration,
         expect: Option<Expect>,
     ) -> Result<Arc<Configuration>, Error> {
@@ -208,12 +214,30 @@ impl Hub {
             value: document::write(&configuration),
             expect,
         };
-        self.commit_one(change).await.map_err(|error| configuration_error(&id, error))?;
         let configuration = Arc::new(configuration);
         let kept = configuration.clone();
-        self.configurations.replace(|all| drop(all.insert(id.clone(), kept)));
-        self.configurations.work.sweep(Sweep::One(id));
+        let taken_in = id.clone();
+        self.write_configuration(turn, id, change, move |all| drop(all.insert(taken_in, kept))).await?;
         Ok(configuration)
+    }
+
+    /// Writes to the shelf, then changes what is in memory, whatever becomes of the caller.
+    async fn write_configuration(
+        &self,
+        turn: Turn,
+        id: ConfigurationId,
+        change: Change,
+        take_in: impl FnOnce(&mut All) + Send + 'static,
+    ) -> Result<(), Error> {
+        let hub = self.itself().ok_or(StoreError::Closed)?;
+        let written = tokio::spawn(async move {
+            let _turn = turn;
+            hub.commit_one(change).await.map_err(|error| configuration_error(&id, error))?;
+            hub.configurations.replace(take_in);
+            hub.configurations.work.sweep(Sweep::One(id));
+            Ok(())
+        });
+        written.await.unwrap_or(Err(Error::Store(StoreError::Closed)))
     }
 
     /// Deletes a configuration; its settings are removed from twins, and the next-best one is applied.
@@ -221,13 +245,11 @@ impl Hub {
     /// # Errors
     /// [`Error::ConfigurationNotFound`], [`Error::PreconditionFailed`], or the store's.
     pub async fn delete_configuration(&self, id: &ConfigurationId, if_match: &IfMatch) -> Result<(), Error> {
-        let _turn = self.configurations.writer.lock().await;
+        let turn = self.configurations.writer.clone().lock_owned().await;
         if_match.check(&self.configuration(id)?.etag_text())?;
         let change = Change::DeleteDocument { shelf: Shelf::Configurations, key: id.as_str().into() };
-        self.commit_one(change).await.map_err(|error| configuration_error(id, error))?;
-        self.configurations.replace(|all| drop(all.remove(id)));
-        self.configurations.work.sweep(Sweep::One(id.clone()));
-        Ok(())
+        let gone = id.clone();
+        self.write_configuration(turn, id.clone(), change, move |all| drop(all.remove(&gone))).await
     }
 
     /// Waits until the engine has looked at everything that it was told of so far: what tests and measurements

@@ -382,6 +382,11 @@ impl Jobs {
 }
 
 impl Jobs {
+    /// The hub whose jobs these are, unless it is being dropped.
+    pub(crate) fn hub(&self) -> Option<Arc<Hub>> {
+        self.shared.hub.upgrade()
+    }
+
     /// A device takes method calls now, or is gone: jobs that wait for it look again.
     pub(crate) fn arrived(&self, id: &EntityId) {
         self.shared.waiting.arrived(id);

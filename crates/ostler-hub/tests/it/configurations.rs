@@ -1,6 +1,7 @@
 //! Automatic configurations: who gets what, when, and what is left when it ends.
 
 use crate::support::*;
+use futures_util::future::FutureExt;
 use ostler_core::configuration::{ConfigurationError, ConfigurationId, ConfigurationSpec};
 use ostler_core::id::DeviceId;
 use ostler_core::identity::IdentitySpec;
@@ -537,4 +538,25 @@ async fn nothing_is_missed_when_twins_and_configurations_change_at_once() {
         let held: Vec<_> = record.configurations.iter().map(|it| it.id.clone()).collect();
         assert_eq!(held, met.iter().map(|one| one.id.clone()).collect::<Vec<_>>(), "d{d}");
     }
+}
+
+#[tokio::test]
+async fn a_caller_that_leaves_does_not_part_memory_from_the_shelf() {
+    let hub = hub().await;
+    let spec = || spec("*", 1, &sets("fan", "1"));
+    let id = cfg("c");
+    let make = || hub.create_configuration(&id, spec(), Dialect::Extended);
+    assert!(make().now_or_never().is_none());
+    assert_eq!(make().await, Err(Error::ConfigurationExists("c".into())));
+    assert!(hub.configuration(&id).is_ok());
+    let only = |priority| ConfigurationSpec { priority: Some(priority), ..ConfigurationSpec::default() };
+    let change = |to| hub.update_configuration(&id, &IfMatch::Any, only(to), Dialect::Extended);
+    assert!(change(7).now_or_never().is_none());
+    assert_eq!(change(8).await.unwrap().priority, 8);
+    assert!(hub.delete_configuration(&id, &IfMatch::Any).now_or_never().is_none());
+    assert_eq!(
+        hub.delete_configuration(&id, &IfMatch::Any).await,
+        Err(Error::ConfigurationNotFound("c".into()))
+    );
+    assert_eq!(hub.configuration(&id), Err(Error::ConfigurationNotFound("c".into())));
 }
