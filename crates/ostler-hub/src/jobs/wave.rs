@@ -184,7 +184,11 @@ impl Wave<'_> {
         *self.run.shared.phase.borrow()
     }
 
+    /// Once it is over for some it is over for all, also when the clock is set back.
     pub(super) fn deadline(&self) -> Timestamp {
+        if self.is_expiring {
+            return Timestamp::NEVER;
+        }
         self.run.job.deadline().unwrap_or(Timestamp::NEVER)
     }
 
@@ -393,8 +397,10 @@ impl Wave<'_> {
 
     /// Until when to wait when nothing happens.
     fn patience(&self, now: Timestamp) -> Option<Duration> {
-        if self.run.job.paused.is_some() && !self.is_stopping() {
-            return None;
+        let unseen = (self.run.live.is_watched() && self.is_unseen()).then(|| self.show_in());
+        if self.halt.load(Ordering::SeqCst) {
+            // Nothing begins, so no time matters: what has begun ends by itself, and wishes wake.
+            return unseen;
         }
         let mut wait = self.run.shared.until(self.deadline(), now);
         if let Some(Reverse((at, _))) = self.later.peek() {
@@ -403,10 +409,7 @@ impl Wave<'_> {
         if let (Some(pace), true) = (&self.pace, self.can_begin()) {
             wait = wait.min(Duration::from_micros(pace.wait_micros()));
         }
-        if self.run.live.is_watched() && self.is_unseen() {
-            wait = wait.min(self.show_in());
-        }
-        Some(wait)
+        Some(unseen.map_or(wait, |unseen| wait.min(unseen)))
     }
 
     fn take(&mut self, event: Event) -> Result<(), Gone> {

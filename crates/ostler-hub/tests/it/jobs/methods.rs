@@ -223,3 +223,59 @@ async fn a_job_keeps_its_concurrency() {
     let view = world.ended(&job_id("j")).await;
     world.check_counts(&view).await;
 }
+
+#[tokio::test]
+async fn a_clock_that_goes_back_after_the_time_was_over_leaves_no_device_undecided() {
+    let world = World::new().await;
+    world.devices(2).await;
+    let mut slow = connect(&world.hub, "d00", true).await;
+    subscribe(&world.hub, &slow, &[Interest::Methods]).await;
+    let rollout = Rollout { attempts: 3, ..Rollout::default() };
+    world.hub.create_job(method_job("j", rollout)).await.unwrap();
+    let Ok(News::Call { id: call, .. }) = news(&mut slow).await else { panic!("no call") };
+    world.clock.jump(101);
+    world.until(&job_id("j"), |view| view.counts.is_some_and(|counts| counts.failed == 1)).await;
+    world.clock.jump(-50);
+    world.hub.answer(slow.state(), call, 200, b"{");
+    let view = world.ended(&job_id("j")).await;
+    world.check_counts(&view).await;
+    let outcomes = ["d00 failed BadDeviceResponse", "d01 failed JobRunPreconditionFailed"];
+    assert_eq!(world.outcomes(&job_id("j")).await, outcomes);
+}
+
+#[tokio::test]
+async fn a_job_that_only_waits_for_answers_does_nothing_meanwhile() {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    for cancelled in [false, true] {
+        let (clock, looks) = (TestClock::new(), std::sync::Arc::new(AtomicUsize::new(0)));
+        let (time, counter) = (clock.clone(), looks.clone());
+        let count = move || {
+            counter.fetch_add(1, Ordering::SeqCst);
+            time.now()
+        };
+        let clock_of_hub = ostler_hub::Clock::new(count, Duration::from_secs(2));
+        let options = ostler_hub::Options { clock: clock_of_hub, ..ostler_hub::Options::default() };
+        let world = World { hub: hub_with(options).await, clock };
+        world.devices(2).await;
+        let mut slow = connect(&world.hub, "d00", true).await;
+        subscribe(&world.hub, &slow, &[Interest::Methods]).await;
+        world.hub.create_job(method_job("j", Rollout::default())).await.unwrap();
+        let Ok(News::Call { id: call, .. }) = news(&mut slow).await else { panic!("no call") };
+        tokio::time::pause();
+        if cancelled {
+            let view = world.hub.cancel_job(&job_id("j")).await.unwrap();
+            assert_eq!(view.status, JobStatus::Running);
+        } else {
+            world.clock.jump(101);
+            world.until(&job_id("j"), |view| view.counts.is_some_and(|counts| counts.failed == 1)).await;
+        }
+        let before = looks.load(Ordering::SeqCst);
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        let looked = looks.load(Ordering::SeqCst) - before;
+        assert!(looked < 100, "{looked} looks at the clock in 20 seconds");
+        world.hub.answer(slow.state(), call, 200, b"");
+        let view = world.ended(&job_id("j")).await;
+        assert_eq!(view.counts.unwrap().succeeded, 1);
+        tokio::time::resume();
+    }
+}
