@@ -64,3 +64,14 @@ impl Shared {
         }
     }
 }
+
+/// A damaged record is an answer: it stays damaged however often the store is asked, and one of them must not
+/// hold up a job, let alone all of them.
+pub(super) async fn readable<T>(
+    ask: impl std::future::Future<Output = Result<T, StoreError>>,
+) -> Result<Result<T, StoreError>, StoreError> {
+    match ask.await {
+        Err(error @ StoreError::Corrupt { .. }) => Ok(Err(error)),
+        answer => answer.map(Ok),
+    }
+}

@@ -259,6 +259,10 @@ impl Run {
         };
         let outcomes: Vec<_> = wishes.iter().map(|asked| meet(&mut job, asked.wish)).collect();
         if job != *self.job {
+            if self.job.stage == Stage::Waiting && job.has_ended() {
+                // An expansion that was cut off may have left some, and nobody else would end them.
+                self.shared.delete_steps(self.id.as_str()).await?;
+            }
             self.save(job, Vec::new()).await?;
         }
         let view = self.job.view(Some(&self.tally), now);

@@ -2,7 +2,7 @@
 //! what became of all.
 
 use super::codec::{encode_step, Step};
-use super::commit::Gone;
+use super::commit::{readable, Gone};
 use super::feed::{read_step, PAGE};
 use super::table::{Live, Shared};
 use ostler_core::id::EntityId;
@@ -133,9 +133,10 @@ impl Shared {
         }
     }
 
-    /// Whether a device is registered.
+    /// Whether a device is registered; one whose record cannot be read is.
     pub(super) async fn exists(&self, device: &EntityId) -> Result<bool, Gone> {
-        Ok(self.read(|| self.store.load_reported(device)).await?.is_some())
+        let found = self.read(|| readable(self.store.load_reported(device))).await?;
+        Ok(found.map_or(true, |found| found.is_some()))
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Invariant: the set is that of one consistent point; it is not asked for twice.
 
-use super::commit::Gone;
+use super::commit::{readable, Gone};
 use super::feed::PAGE;
 use super::table::Shared;
 use crate::error::Error;
@@ -116,7 +116,8 @@ impl Shared {
         let path: Vec<&str> = path.iter().map(|key| &**key).collect();
         let mut groups: BTreeMap<Option<String>, (u64, Vec<u32>)> = BTreeMap::new();
         for (place, device) in devices.iter().enumerate() {
-            let value = self.store.load(device).await?.and_then(|record| tag_text(&record, &path));
+            let record = readable(self.store.load(device)).await?.ok().flatten();
+            let value = record.and_then(|record| tag_text(&record, &path));
             let (count, places) = groups.entry(value).or_default();
             *count += 1;
             places.push(u32::try_from(place).unwrap_or(u32::MAX));

@@ -7,7 +7,7 @@
 //! together and a device with an outcome is not taken again.
 
 use super::codec::{encode_step, step_key, Step};
-use super::commit::Gone;
+use super::commit::{readable, Gone};
 use super::feed::Todo;
 use super::sweep::put;
 use super::table::Shared;
@@ -121,18 +121,20 @@ async fn decide_all(
             let bytes = encode_step(&Step { status: DeviceJobStatus::Failed, error, ..step.clone() });
             (put(&key, bytes), None, 0, Some(failure))
         };
-        let (change, told, version, error) = match shared.read(|| shared.store.load(&device)).await? {
-            None => failed(Failure::deleted()),
-            Some(mut record) => match std::mem::take(&mut record.twin).patch(patch, now) {
-                Err(error) => failed(Failure::new(FailureCode::ArgumentInvalid, error.to_string())),
-                Ok((twin, told)) => {
-                    let (expect, version) = (Expect::Revision(record.revision), twin.version);
-                    record.twin = twin;
-                    let change = Change::Put { record: Box::new(record), expect };
-                    (Change::Together(vec![change, put(&key, done.clone())]), told, version, None)
-                }
-            },
-        };
+        let (change, told, version, error) =
+            match shared.read(|| readable(shared.store.load(&device))).await? {
+                Err(error) => failed(Failure::new(FailureCode::ServerError, error.to_string())),
+                Ok(None) => failed(Failure::deleted()),
+                Ok(Some(mut record)) => match std::mem::take(&mut record.twin).patch(patch, now) {
+                    Err(error) => failed(Failure::new(FailureCode::ArgumentInvalid, error.to_string())),
+                    Ok((twin, told)) => {
+                        let (expect, version) = (Expect::Revision(record.revision), twin.version);
+                        record.twin = twin;
+                        let change = Change::Put { record: Box::new(record), expect };
+                        (Change::Together(vec![change, put(&key, done.clone())]), told, version, None)
+                    }
+                },
+            };
         decided.push(Decided { device, change, told, version, error });
     }
     Ok(decided)
@@ -211,7 +213,7 @@ fn outcome(device: EntityId, error: Option<Failure>) -> Outcome {
 /// before this one, the device is given everything, because it drops what is older than what it has.
 async fn tell_late(shared: &Shared, hub: &Hub, device: &EntityId, change: DesiredChange) -> Result<(), Gone> {
     let _turn = hub.notify_in_order(std::iter::once(device)).await;
-    let Some(record) = shared.read(|| shared.store.load(device)).await? else { return Ok(()) };
+    let Ok(Some(record)) = shared.read(|| readable(shared.store.load(device))).await? else { return Ok(()) };
     let (desired, nothing) = (&record.twin.desired, Section::default());
     let all = || DesiredChange { patch: desired.as_patch_over(&nothing), version: desired.version };
     let change = if desired.version == change.version { change } else { all() };

@@ -213,3 +213,49 @@ async fn a_cancellation_is_remembered() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_record_that_cannot_be_read_fails_its_device_and_holds_up_no_job() {
+    let (disk, clock) = (Arc::new(Embedded::in_memory()), TestClock::new());
+    let mortal = Arc::new(Mortal::new(disk, Death::After));
+    let world = World::over(mortal.clone(), clock).await;
+    world.devices(3).await;
+    mortal.damage(id("d01"));
+    let by_tag = Rollout { waves: Waves::ByTag(["site".into()].into()), ..Rollout::default() };
+    for (name, rollout) in [("j", Rollout::default()), ("k", by_tag)] {
+        let view = world.run(spec(name, Work::Twin(desired("{\"floor\":3}")), "*", rollout)).await;
+        world.check_counts(&view).await;
+        let outcomes = ["d00 completed", "d01 failed ServerError", "d02 completed"];
+        assert_eq!(world.outcomes(&job_id(name)).await, outcomes);
+    }
+    // Not connected, and nobody can say more of it: it is waited for as the others are.
+    world.hub.create_job(method_job("m", Rollout::default())).await.unwrap();
+    world.until(&job_id("m"), |view| view.counts.is_some()).await;
+    world.clock.jump(101);
+    let view = world.ended(&job_id("m")).await;
+    assert_eq!(view.counts.unwrap().failed, 3);
+}
+
+#[tokio::test]
+async fn a_cancellation_after_an_expansion_that_was_cut_off_leaves_no_device_behind() {
+    let (disk, clock) = (Arc::new(Embedded::in_memory()), TestClock::new());
+    let mortal = Arc::new(Mortal::new(disk.clone(), Death::After));
+    let world = World::over(mortal.clone(), clock.clone()).await;
+    let create = |i| operation(&format!("x{i:04}"), Action::Create);
+    assert!(world.hub.apply_all((0..2100).map(create).collect()).await.iter().all(Result::is_ok));
+    let start = Some(clock.now().plus_secs(10));
+    world.hub.create_job(JobSpec { start, ..tags_job("j", "{\"a\":1}") }).await.unwrap();
+    mortal.die_at(0);
+    clock.jump(11);
+    while !mortal.is_dead() {
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    }
+    drop(world);
+    mortal.buried().await;
+    clock.jump(-11);
+    let world = World::over(disk as Arc<dyn Store>, clock).await;
+    assert!(!world.rows(&job_id("j")).await.is_empty());
+    let view = world.hub.cancel_job(&job_id("j")).await.unwrap();
+    assert_eq!(view.status, JobStatus::Cancelled);
+    assert!(world.rows(&job_id("j")).await.is_empty());
+}

@@ -9,6 +9,7 @@ use ostler_store::{
     After, BoxFuture, Change, CommitError, Counts, Document, Documents, Expect, Explanation, Filter, Found,
     Live, Order, Revision, Setting, Shelf, Store, StoreError, StoreStatus,
 };
+use parking_lot::Mutex;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::Arc;
@@ -27,18 +28,32 @@ pub struct Mortal {
     death: Death,
     commits_left: AtomicUsize,
     dead: AtomicBool,
+    damaged: Mutex<Option<EntityId>>,
     under_way: Arc<AtomicUsize>,
 }
 
 impl Mortal {
     pub fn new(disk: Arc<dyn Store>, death: Death) -> Mortal {
         let commits_left = AtomicUsize::new(usize::MAX);
-        Mortal { disk, death, commits_left, dead: AtomicBool::new(false), under_way: Arc::default() }
+        let (dead, damaged) = (AtomicBool::new(false), Mutex::default());
+        Mortal { disk, death, commits_left, dead, damaged, under_way: Arc::default() }
     }
 
     /// So many commits go well, then it dies.
     pub fn die_at(&self, commits: usize) {
         self.commits_left.store(commits, Ordering::SeqCst);
+    }
+
+    /// From now on, the record of this entity cannot be read.
+    pub fn damage(&self, id: EntityId) {
+        *self.damaged.lock() = Some(id);
+    }
+
+    fn readable(&self, id: &EntityId) -> Result<(), StoreError> {
+        match self.damaged.lock().as_ref() == Some(id) {
+            true => Err(StoreError::Corrupt { id: id.to_string(), reason: "damaged".into() }),
+            false => Ok(()),
+        }
     }
 
     pub fn is_dead(&self) -> bool {
@@ -83,14 +98,20 @@ macro_rules! alive {
 
 impl Store for Mortal {
     fn load<'a>(&'a self, id: &'a EntityId) -> BoxFuture<'a, Result<Option<Record>, StoreError>> {
-        alive!(self, store => store.load(id))
+        Box::pin(async move {
+            self.readable(id)?;
+            self.living()?.load(id).await
+        })
     }
 
     fn load_reported<'a>(
         &'a self,
         id: &'a EntityId,
     ) -> BoxFuture<'a, Result<Option<(Revision, Reported)>, StoreError>> {
-        alive!(self, store => store.load_reported(id))
+        Box::pin(async move {
+            self.readable(id)?;
+            self.living()?.load_reported(id).await
+        })
     }
 
     fn commit(&self, changes: Vec<Change>) -> BoxFuture<'_, Vec<Result<Revision, CommitError>>> {
