@@ -5,7 +5,11 @@
 use super::super::error::ParseError;
 use super::super::lexer::Token;
 use super::super::words;
+use super::super::Dialect;
 use super::Parser;
+
+/// Words that would be refused in strict mode, and are not suggested there.
+const EXTENSIONS: [&str; 4] = ["LIKE", "ORDER", "LIMIT", "OFFSET"];
 
 impl Parser {
     /// The error for the current token: `words` are those that would be valid here.
@@ -16,16 +20,21 @@ impl Parser {
             Token::Word(word) => known(word),
             _ => None,
         };
-        let suggestion = match token {
+        let nearest = match token {
             Token::Word(word) if known.is_none() => {
                 words::nearest(word, words.iter().copied()).filter(|near| !near.eq_ignore_ascii_case(word))
             }
             _ => None,
         };
-        let error = error.suggest(suggestion);
-        match self.mistake().or(known) {
-            Some(hint) if suggestion.is_none() => error.hint(hint),
-            _ => error,
+        match nearest {
+            Some(near) if self.dialect == Dialect::Strict && EXTENSIONS.contains(&near) => {
+                error.hint(format!("{near} is an extension, refused in strict mode"))
+            }
+            Some(near) => error.suggest(Some(near)),
+            None => match self.mistake().or(known) {
+                Some(hint) => error.hint(hint),
+                None => error,
+            },
         }
     }
 
@@ -49,6 +58,9 @@ impl Parser {
                 "a condition begins behind WHERE"
             }
             (None, Token::End) => "'*' stands for all",
+            (Some(Token::Word(_)), Token::Word(word)) if known(word).is_none() && self.is_behind_collection() => {
+                "a collection takes no other name: paths begin with tags, properties or a column"
+            }
             (Some(Token::Word(before)), Token::Word(word))
                 if known(word).is_none() && !words::is_reserved(before) =>
             {
@@ -60,6 +72,16 @@ impl Parser {
             _ => return None,
         })
     }
+
+    /// Whether the words before are `FROM` and a collection.
+    fn is_behind_collection(&self) -> bool {
+        let is = |back: usize, words: &[&str]| {
+            let token = self.at.checked_sub(back).and_then(|at| self.tokens.get(at));
+            matches!(token, Some((Token::Word(word), _)) if words.iter().any(|one| word.eq_ignore_ascii_case(one)))
+        };
+        is(1, &["DEVICES"]) && is(2, &["FROM"])
+            || is(1, &["MODULES", "JOBS"]) && is(3, &["DEVICES"]) && is(4, &["FROM"])
+    }
 }
 
 fn is_in(word: &str) -> bool {
@@ -70,7 +92,7 @@ fn is_in(word: &str) -> bool {
 fn known(word: &str) -> Option<&'static str> {
     Some(match &*word.to_ascii_uppercase() {
         "BETWEEN" => "write x >= low AND x <= high",
-        "IS" => "write IS_DEFINED(x), IS_NULL(x) or x = null",
+        "IS" => "write IS_NULL(x), IS_DEFINED(x) or NOT IS_DEFINED(x)",
         "DISTINCT" => "distinct values come from GROUP BY",
         "HAVING" | "JOIN" | "UNION" | "CASE" | "EXISTS" => "the language has no such construct",
         "SELECT" => "the language has no sub-queries",

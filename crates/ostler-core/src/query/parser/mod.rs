@@ -376,9 +376,12 @@ impl Parser {
         for (item, place) in items.iter().zip(places) {
             match (&item.what, &query.group_by) {
                 (What::Column(column), Some(group)) if column != group => {
-                    return Err(
-                        place.error(format!("'{column}' is not what is grouped by, which is '{group}'"))
-                    );
+                    let error =
+                        place.error(format!("'{column}' is not what is grouped by, which is '{group}'"));
+                    return Err(match items.iter().any(|item| item.alias.as_deref() == Some(group.text())) {
+                        true => error.hint(format!("a name given with AS is no path: GROUP BY {column}")),
+                        false => error,
+                    });
                 }
                 (What::Column(column), None) => {
                     return Err(place

@@ -45,7 +45,7 @@ fn operands_and_names() {
     insta::assert_snapshot!(refused("SELECT * FROM devices WHERE tags.a = “x”"), @r#"Line 1:38 '“' does not belong to the language; strings stand in straight quotes: '…' or "…""#);
     insta::assert_snapshot!(refused("SELECT * FROM devices WHERE AND tags.a = 1"), @"Line 1:29 found 'AND', expected a path, a constant, a function or '('; an operand is missing before it");
     insta::assert_snapshot!(refused("SELECT * FROM devices WHERE tags.a 'x'"), @"Line 1:36 found the string 'x', expected an operator, a clause or the end of the query; an operator such as '=' is missing before the string");
-    insta::assert_snapshot!(refused("SELECT * FROM devices WHERE tags.a IS NULL"), @"Line 1:36 found 'IS', expected an operator, a clause or the end of the query; write IS_DEFINED(x), IS_NULL(x) or x = null");
+    insta::assert_snapshot!(refused("SELECT * FROM devices WHERE tags.a IS NULL"), @"Line 1:36 found 'IS', expected an operator, a clause or the end of the query; write IS_NULL(x), IS_DEFINED(x) or NOT IS_DEFINED(x)");
     insta::assert_snapshot!(refused("SELECT * FROM devices WHERE tags.my tag = 1"), @"Line 1:37 found 'tag', expected an operator, a clause or the end of the query; text stands in quotes, names with other characters in [[ ]]");
     insta::assert_snapshot!(refused(r"SELECT * FROM devices WHERE tags.a = '\ud800x'"), @r#"Line 1:39 this \u escape is half of a character"#);
     insta::assert_snapshot!(refused("SELECT * FROM devices WHERE tags.[[a = 1"), @"Line 1:34 '[[' without a closing ']]'; write an escaped name as [[name]]");
@@ -80,6 +80,21 @@ fn conditions_and_strictness() {
     insta::assert_snapshot!(refused_condition("WHERE tags.a = 1"), @"Line 1:29 found 'WHERE', expected a path, a constant, a function or '('; a condition begins behind WHERE");
     insta::assert_snapshot!(refused_condition("IS_DEFIND(tags.a)"), @"Line 1:29 there is no function IS_DEFIND; did you mean IS_DEFINED?");
     insta::assert_snapshot!(refused_condition("*, tags"), @"Line 1:30 found ',', expected an operator or the end of the condition");
+}
+
+#[test]
+fn habits_of_other_languages() {
+    insta::assert_snapshot!(refused("SELECT DISTINCT tags.a FROM devices"), @"Line 1:8 found 'DISTINCT', expected '*', a path or an aggregate; distinct values come from GROUP BY");
+    insta::assert_snapshot!(refused("DELETE FROM devices"), @"Line 1:1 found 'DELETE', expected SELECT");
+    insta::assert_snapshot!(refused("SELECT * FROM c"), @"Line 1:15 found 'c', expected devices, devices.modules or devices.jobs");
+    insta::assert_snapshot!(refused("SELECT * FROM devices d"), @"Line 1:23 found 'd', expected WHERE, another clause or the end of the query; a collection takes no other name: paths begin with tags, properties or a column");
+    insta::assert_snapshot!(refused("SELECT * FROM devices AS d"), @"Line 1:23 found 'AS', expected WHERE, another clause or the end of the query; a collection takes no other name: paths begin with tags, properties or a column");
+    insta::assert_snapshot!(refused("SELECT * FROM devices.modules m WHERE m.a = 1"), @"Line 1:31 found 'm', expected WHERE, another clause or the end of the query; a collection takes no other name: paths begin with tags, properties or a column");
+    insta::assert_snapshot!(refused("SELECT tags.a AS s, COUNT() AS n FROM devices GROUP BY s"), @"Line 1:8 'tags.a' is not what is grouped by, which is 's'; a name given with AS is no path: GROUP BY tags.a");
+    insta::assert_snapshot!(refused("SELECT * FROM devices WHERE tags.a LIKES 'x'"), @"Line 1:36 found 'LIKES', expected an operator, a clause or the end of the query; did you mean LIKE?");
+    insta::assert_snapshot!(refused_condition("tags.a LIKES 'x'"), @"Line 1:36 found 'LIKES', expected an operator or the end of the condition; LIKE is an extension, refused in strict mode");
+    insta::assert_snapshot!(refused_condition("tags.a = 1 LIMT 5"), @"Line 1:40 found 'LIMT', expected an operator or the end of the condition; LIMIT is an extension, refused in strict mode");
+    insta::assert_snapshot!(refused_condition("select * from devices where tags.a = 1"), @"Line 1:29 found 'select', expected a path, a constant, a function or '('; a condition is only what stands behind WHERE");
 }
 
 #[test]
