@@ -228,14 +228,7 @@ pub fn compare(op: Comparison, left: &Datum<'_>, right: &Datum<'_>) -> Option<bo
         (Datum::Null, Datum::Null) => Ordering::Equal,
         _ => return None,
     };
-    Some(match op {
-        Comparison::Equal => order.is_eq(),
-        Comparison::NotEqual => order.is_ne(),
-        Comparison::Less => order.is_lt(),
-        Comparison::LessOrEqual => order.is_le(),
-        Comparison::Greater => order.is_gt(),
-        Comparison::GreaterOrEqual => order.is_ge(),
-    })
+    Some(op.admits(order))
 }
 
 /// Integers stay integers where the result is one that fits; otherwise doubles. By zero, or beyond the range of

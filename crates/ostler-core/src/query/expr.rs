@@ -12,6 +12,7 @@ use super::list::List;
 use super::num::Num;
 use super::pattern::Pattern;
 use crate::json::Value;
+use std::cmp::Ordering;
 
 /// A condition or a value in one.
 #[derive(Clone, Debug, PartialEq)]
@@ -132,6 +133,18 @@ impl Comparison {
             Comparison::LessOrEqual => "<=",
             Comparison::Greater => ">",
             Comparison::GreaterOrEqual => ">=",
+        }
+    }
+
+    /// Whether it holds for two values that stand in this order.
+    pub const fn admits(self, order: Ordering) -> bool {
+        match self {
+            Comparison::Equal => order.is_eq(),
+            Comparison::NotEqual => order.is_ne(),
+            Comparison::Less => order.is_lt(),
+            Comparison::LessOrEqual => order.is_le(),
+            Comparison::Greater => order.is_gt(),
+            Comparison::GreaterOrEqual => order.is_ge(),
         }
     }
 

@@ -13,7 +13,7 @@
 //! Invariant: `codes[slot]` is the value of the record in the slot, and [`NONE`] if there is none.
 //! Invariant: a value's count is the number of slots with its code; `index` finds the values that occur.
 
-use super::column::{datum_of, holds, Truth};
+use super::column::{datum_of, Truth};
 use super::registry::Tracked;
 use crate::record::locate;
 use crate::record::shapes::Known;
@@ -158,7 +158,7 @@ impl Coded {
             }
             let datum = datum_of(&value.bytes, shapes);
             match (numeric, &datum) {
-                (Some((op, constant)), Datum::Number(number)) => holds(op, *number, constant),
+                (Some((op, constant)), Datum::Number(number)) => op.admits(number.cmp(&constant)),
                 // Undefined, whatever the operator.
                 (Some(_), _) => false,
                 _ => leaf.holds_for(&datum),

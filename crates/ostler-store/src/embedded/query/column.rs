@@ -12,7 +12,7 @@ use super::registry::Tracked;
 use super::scan::Mask;
 use crate::record::locate;
 use crate::record::shapes::Known;
-use ostler_core::query::{Comparison, Datum, Leaf, Num};
+use ostler_core::query::{Comparison, Datum, Leaf};
 use std::sync::Arc;
 
 /// Values that are judged in next to no time.
@@ -175,17 +175,4 @@ pub(crate) fn datum_of<'a>(bytes: &'a [u8], shapes: &Known) -> Datum<'a> {
         return Datum::Undefined;
     }
     locate::datum(bytes, shapes).unwrap_or(Datum::Undefined)
-}
-
-/// Whether two numbers compare so.
-pub(super) fn holds(op: Comparison, left: Num, right: Num) -> bool {
-    let order = left.cmp(&right);
-    match op {
-        Comparison::Equal => order.is_eq(),
-        Comparison::NotEqual => order.is_ne(),
-        Comparison::Less => order.is_lt(),
-        Comparison::LessOrEqual => order.is_le(),
-        Comparison::Greater => order.is_gt(),
-        Comparison::GreaterOrEqual => order.is_ge(),
-    }
 }
