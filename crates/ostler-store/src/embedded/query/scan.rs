@@ -33,6 +33,9 @@ const WORDS: usize = CHUNK / 64;
 /// Records whose first bytes are fetched before the first of them is looked at.
 const AHEAD: usize = 16;
 
+/// Values of a shard that are judged whatever else is known.
+const LITTLE_COST: usize = 64;
+
 /// A bit for each slot of a chunk.
 pub(crate) type Mask = [u64; WORDS];
 
@@ -103,12 +106,7 @@ impl Scan<'_> {
     }
 
     fn work<S: Sink>(&self, next: &AtomicUsize, sink: &mut S) -> Result<(), StoreError> {
-        let asked = self.asked.iter().copied().chain(sink.columns());
-        let locators = Locators::new(self.filter.condition.as_ref(), asked);
-        let mut judges = Vec::new();
-        let condition = self.filter.condition.as_ref();
-        let node = condition.map(|condition| Node::of(condition.tree(), self.columns, &mut judges));
-        let part = Part { scan: self, locators, nothing: Locators::new(None, []), judges, node };
+        let part = self.part(sink.columns());
         let table = self.model.table(self.filter.modules);
         loop {
             let place = next.fetch_add(1, Ordering::Relaxed);
@@ -120,6 +118,14 @@ impl Scan<'_> {
             }
             part.shard(&table.shards[place], sink)?;
         }
+    }
+
+    fn part<'q>(&'q self, of_sink: Vec<&Column>) -> Part<'q, 'q> {
+        let condition = self.filter.condition.as_ref();
+        let locators = Locators::new(condition, self.asked.iter().copied().chain(of_sink));
+        let mut judges = Vec::new();
+        let node = condition.map(|condition| Node::of(condition.tree(), self.columns, &mut judges));
+        Part { scan: self, locators, nothing: Locators::new(None, []), judges, node }
     }
 
     fn check_cancelled(&self) -> Result<(), StoreError> {
@@ -246,8 +252,22 @@ impl Part<'_, '_> {
     }
 
     fn judge(&self, shard: &Shard, shapes: &Known) -> Judged {
-        let judge =
-            |by: &Judge<'_>| shard.column(by.number).and_then(|column| column.judge(&by.leaf, shapes));
+        let required = self.node.as_ref().map(Node::required).unwrap_or_default();
+        let column = |by: &Judge<'_>| shard.column(by.number);
+        // Where a look-up leaves few rows, they are soon looked at, and a column may hold many values.
+        let left = required.iter().filter_map(|place| {
+            let by = &self.judges[*place];
+            column(by)?.count_equal(&by.leaf)
+        });
+        let most_cost = left.min().map_or(usize::MAX, |left| {
+            usize::try_from(left)
+                .map_or(usize::MAX, |left| LITTLE_COST.saturating_add(left.saturating_mul(4)))
+        });
+        let judge = |by: &Judge<'_>| {
+            let column = column(by)?;
+            let is_worth_it = column.cost() <= most_cost || column.count_equal(&by.leaf).is_some();
+            is_worth_it.then(|| column.judge(&by.leaf, shapes))?
+        };
         self.judges.iter().map(judge).collect()
     }
 
@@ -314,7 +334,10 @@ impl Part<'_, '_> {
     fn narrow(&self, node: &Node<'_>, chunk: &Chunk<'_>, mask: &mut Mask) {
         match node {
             Node::All(parts) => {
-                for part in parts {
+                let is_judged =
+                    |part: &&Node<'_>| part.leaf().is_some_and(|place| chunk.judged[place].is_some());
+                let judged = parts.iter().filter(is_judged);
+                for part in judged.chain(parts.iter().filter(|part| !is_judged(part))) {
                     if *mask == Mask::default() {
                         return;
                     }
@@ -429,4 +452,47 @@ pub(crate) fn each(mask: &Mask, mut take: impl FnMut(u32)) {
         take(bit);
         true
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{parse, run, store, NOTHING_AT_ONCE};
+    use super::super::turns::Running;
+    use super::super::Asking;
+    use super::*;
+    use crate::contract::{at, record};
+    use crate::{Change, Expect, NobodyConnected, Store};
+    use ostler_core::json::Object;
+    use ostler_core::twin::SectionKind;
+
+    /// What one look-up leaves is looked at in the caller's poll: no time to judge all other values.
+    #[test]
+    fn where_a_look_up_leaves_few_rows_a_column_of_many_values_is_not_judged() {
+        let store = store(NOTHING_AT_ONCE, 1 << 24);
+        let (_, filter) =
+            parse("SELECT * FROM devices WHERE tags.b LIKE '%7' AND tags.a = 'x1' AND tags.c != 'z'");
+        run(async {
+            let new = |n: usize| {
+                let mut record = record(&format!("d-{n}"));
+                let tags = Object::parse(format!(r#"{{"a":"x{n}","b":"y{n}","c":"z"}}"#).as_bytes()).unwrap();
+                record.twin.tags = record.twin.tags.clone().replace(SectionKind::Tags, &tags, at(3)).unwrap();
+                Change::Put { record: Box::new(record), expect: Expect::Absent }
+            };
+            let outcomes = store.commit((0..8_000).map(new).collect()).await;
+            assert!(outcomes.iter().all(Result::is_ok));
+            let all = Arc::new(filter.clone());
+            store.find_ids(all, Arc::new(NobodyConnected)).await.unwrap();
+        });
+        let engine = &store.queries.engine;
+        let columns = engine.columns(&filter, None);
+        let (asked, asking, running) =
+            (engine.ask(&filter, &NobodyConnected), Asking::default(), Running::inline());
+        let scan = asked.scan(&asking, &columns, &running);
+        let part = scan.part(Vec::new());
+        for shard in &engine.model.table(false).shards {
+            let told: Vec<bool> =
+                part.judge(&shard.read(), &engine.shapes.read()).iter().map(Option::is_some).collect();
+            assert_eq!(told, [false, true, true]);
+        }
+    }
 }
