@@ -560,3 +560,15 @@ async fn a_caller_that_leaves_does_not_part_memory_from_the_shelf() {
     );
     assert_eq!(hub.configuration(&id), Err(Error::ConfigurationNotFound("c".into())));
 }
+
+#[tokio::test]
+async fn a_condition_that_fills_its_limit_is_no_obstacle_to_reading() {
+    let hub = hub().await;
+    create(&hub, "a").await;
+    let long = format!("deviceId{}= 'a'", " ".repeat(8170));
+    configure(&hub, "c", spec(&long, 1, &sets("fan", "1"))).await;
+    assert_eq!(settled(&hub, "a").await, r#"{"fan":1} c=Applied"#);
+    let measured = hub.measure_configuration(&hub.configuration(&cfg("c")).unwrap()).await.unwrap();
+    let results: Vec<_> = measured.system.iter().map(|metric| (&*metric.name, metric.result)).collect();
+    assert_eq!(results, [("targetedCount", None), ("appliedCount", Some(1))]);
+}
