@@ -26,7 +26,7 @@ use ostler_core::job::{DeviceJobStatus, Failure, Job, JobCounts, Pace, Stage, Wo
 use ostler_core::method::MethodAnswer;
 use ostler_core::time::Timestamp;
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 use std::time::Duration;
@@ -109,6 +109,8 @@ pub(super) struct Wave<'a> {
     born: Instant,
     /// Not all offline devices can be waited for.
     overflow: Option<Instant>,
+    /// Those taken up since the stored devices were looked at again, if they ever were.
+    taken: Option<HashSet<EntityId>>,
     is_expiring: bool,
     is_expired: bool,
     /// What watchers saw last, and when.
@@ -139,6 +141,7 @@ impl Run {
             pace,
             born: Instant::now(),
             overflow: None,
+            taken: None,
             is_expiring: false,
             is_expired: false,
             shown: None,
@@ -230,8 +233,17 @@ impl Wave<'_> {
     fn take_arrivals(&mut self) {
         for device in self.run.live.take_arrivals() {
             let attempts = self.tried.remove(&device).unwrap_or(0);
-            self.ready.push_back(Todo { device, attempts });
+            let todo = Todo { device, attempts };
+            if self.is_first(&todo) {
+                self.ready.push_back(todo);
+            }
         }
+    }
+
+    /// Whether a device was not taken up since the stored devices are looked at again: while that goes on it may
+    /// connect, and is then found in both ways.
+    fn is_first(&mut self, todo: &Todo) -> bool {
+        self.taken.as_mut().is_none_or(|taken| taken.insert(todo.device.clone()))
     }
 
     /// Reads more devices when few are ready, and takes those whose pause is over.
@@ -248,6 +260,7 @@ impl Wave<'_> {
             && self.outbox.is_empty()
         {
             self.overflow = None;
+            self.taken = Some(HashSet::new());
             self.feed = Feed::stored(&self.run.id, self.index, self.feed.is_ordered(), None);
         }
         if self.ready.len() >= super::feed::PAGE || self.feed.is_empty() {
@@ -260,10 +273,13 @@ impl Wave<'_> {
                 continue;
             };
             let todo = Todo { device, attempts: step.attempts };
+            if self.run.shared.waiting.contains(&todo.device, &self.run.live) || !self.is_first(&todo) {
+                continue;
+            }
             let at = step.updated.plus_secs(rollout.backoff_secs(step.attempts));
             if step.attempts > 0 && at > now {
                 self.later.push(Reverse((at, todo)));
-            } else if !self.run.shared.waiting.contains(&todo.device, &self.run.live) {
+            } else {
                 self.ready.push_back(todo);
             }
         }
@@ -298,6 +314,9 @@ impl Wave<'_> {
 
     /// Waits until a device is connected.
     pub(super) fn wait_for(&mut self, todo: Todo) {
+        if let Some(taken) = &mut self.taken {
+            taken.remove(&todo.device);
+        }
         let (shared, live) = (&self.run.shared, &self.run.live);
         if !shared.waiting.insert(&todo.device, live) {
             self.overflow.get_or_insert_with(Instant::now);
@@ -305,7 +324,9 @@ impl Wave<'_> {
         }
         // In the index before looking, so that no arrival in between is missed.
         if shared.bus.is_listening(&todo.device) && shared.waiting.remove(&todo.device, live) {
-            self.ready.push_back(todo);
+            if self.is_first(&todo) {
+                self.ready.push_back(todo);
+            }
         } else if todo.attempts > 0 {
             self.tried.insert(todo.device, todo.attempts);
         }
