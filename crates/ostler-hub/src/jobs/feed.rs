@@ -7,6 +7,7 @@ use super::table::Shared;
 use ostler_core::id::EntityId;
 use ostler_core::job::{DeviceJobStatus, JobId};
 use ostler_store::Shelf;
+use tokio::sync::OwnedSemaphorePermit;
 
 /// Device jobs read at a time.
 pub(super) const PAGE: usize = 1024;
@@ -26,6 +27,8 @@ pub(super) struct Feed {
     /// Whether the waves follow each other in the order of the ids.
     is_ordered: bool,
     given: std::vec::IntoIter<EntityId>,
+    /// Held while there are given ones.
+    room: Option<OwnedSemaphorePermit>,
     after: Option<Box<str>>,
     is_done: bool,
 }
@@ -34,16 +37,17 @@ impl Feed {
     /// The stored devices of a wave, behind the key `after`.
     pub(super) fn stored(job: &JobId, wave: usize, is_ordered: bool, after: Option<Box<str>>) -> Feed {
         let prefix = format!("{job}/").into();
-        Feed { prefix, wave, is_ordered, given: Vec::new().into_iter(), after, is_done: false }
+        Feed { prefix, wave, is_ordered, given: Vec::new().into_iter(), room: None, after, is_done: false }
     }
 
     /// Devices that were just stored, the last of them under the key `last`.
-    pub(super) fn given(devices: Vec<EntityId>, last: Option<Box<str>>) -> Feed {
+    pub(super) fn given(devices: Vec<EntityId>, room: OwnedSemaphorePermit, last: Option<Box<str>>) -> Feed {
         Feed {
             prefix: "".into(),
             wave: 0,
             is_ordered: true,
             given: devices.into_iter(),
+            room: Some(room),
             after: last,
             is_done: true,
         }
@@ -67,7 +71,11 @@ impl Feed {
     /// Some more; may be none although there are more.
     pub(super) async fn next(&mut self, shared: &Shared) -> Result<Vec<(EntityId, Option<Step>)>, Gone> {
         if self.is_done {
-            return Ok(self.given.by_ref().take(PAGE).map(|device| (device, None)).collect());
+            let some = self.given.by_ref().take(PAGE).map(|device| (device, None)).collect();
+            if self.given.len() == 0 {
+                (self.given, self.room) = (Vec::new().into_iter(), None);
+            }
+            return Ok(some);
         }
         let (prefix, after) = (&*self.prefix, self.after.as_deref());
         let page = shared.read(|| shared.store.documents(Shelf::DeviceJobs, prefix, after, PAGE)).await?;

@@ -17,13 +17,14 @@ use ostler_store::{Change, CommitError, Expect, Revision, Shelf};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::OwnedSemaphorePermit;
 
 /// Device jobs written at a time when a job starts.
 const EXPAND_AT_ONCE: usize = 2048;
 /// Such commits under way.
 const EXPAND_COMMITS: usize = 4;
 /// Devices of a first wave that are handed over in memory; those of a larger one are read again.
-const HANDED_OVER: usize = 65_536;
+const HANDED_OVER: u32 = 65_536;
 
 /// Pause before a job whose task failed is taken up again.
 const TAKE_UP_AGAIN: Duration = Duration::from_secs(1);
@@ -56,7 +57,7 @@ pub(super) struct Run {
     pub(super) tally: Tally,
     revision: Revision,
     /// The devices of the next wave, when they are in memory.
-    handed_over: Option<Vec<EntityId>>,
+    handed_over: Option<(Vec<EntityId>, OwnedSemaphorePermit)>,
     /// Behind which key the next wave starts.
     position: Option<Box<str>>,
 }
@@ -120,7 +121,7 @@ impl Run {
                 Stage::Stopping { .. } => self.stop().await?,
                 Stage::Wave { index, .. } => {
                     let feed = match self.handed_over.take() {
-                        Some(devices) => Feed::given(devices, self.position.take()),
+                        Some((devices, room)) => Feed::given(devices, room, self.position.take()),
                         None => Feed::stored(&self.id, index, self.is_ordered(), self.position.take()),
                     };
                     self.position = self.wave(feed).await?;
@@ -217,11 +218,14 @@ impl Run {
             Tally::new(targets.devices.len() as u64, targets.waves.first().map_or(0, |wave| wave.devices));
         let first_wave = self.tally.wave.devices;
         self.save(job, together).await?;
-        if self.is_ordered() && first_wave <= HANDED_OVER as u64 {
+        let room = u32::try_from(first_wave).ok().filter(|count| *count <= HANDED_OVER && self.is_ordered());
+        let room = room.and_then(|count| self.shared.handed_over.clone().try_acquire_many_owned(count).ok());
+        if let Some(room) = room {
             let mut devices = targets.devices;
-            devices.truncate(usize::try_from(first_wave).unwrap_or(0));
+            devices.truncate(room.num_permits());
+            devices.shrink_to_fit();
             self.position = devices.last().map(|device| [&*prefix, device.as_str()].concat().into());
-            self.handed_over = Some(devices);
+            self.handed_over = Some((devices, room));
         }
         Ok(())
     }

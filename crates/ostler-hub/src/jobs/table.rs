@@ -31,6 +31,9 @@ use tokio::sync::{oneshot, watch, Notify, Semaphore};
 const CALLS: usize = 16_384;
 /// Batches of twin changes of all jobs under way.
 const PATCHES: usize = 4;
+/// Devices of first waves that all jobs together may keep in memory from fixing them to taking them up; other
+/// jobs read theirs again.
+const HANDED_OVER: usize = 1 << 20;
 /// Jobs that fix their devices at the same time.
 const EXPANSIONS: usize = 2;
 
@@ -175,6 +178,8 @@ pub(crate) struct Shared {
     pub(super) calls: Arc<Semaphore>,
     /// Batches of twin changes that all jobs together may have under way.
     pub(super) patches: Arc<Semaphore>,
+    /// Devices that are in memory between being fixed and being taken up.
+    pub(super) handed_over: Arc<Semaphore>,
     /// Jobs that may be fixing their devices.
     pub(super) expansions: Semaphore,
     /// Tasks of jobs.
@@ -215,6 +220,7 @@ impl Shared {
             waiting: Waiting::default(),
             calls: Arc::new(Semaphore::new(CALLS)),
             patches: Arc::new(Semaphore::new(PATCHES)),
+            handed_over: Arc::new(Semaphore::new(HANDED_OVER)),
             expansions: Semaphore::new(EXPANSIONS),
             tasks: watch::Sender::new(0),
             clock: options.clock.clone(),
