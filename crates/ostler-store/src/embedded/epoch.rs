@@ -7,7 +7,8 @@
 //!
 //! Publishing a batch holds one lock; opening a snapshot takes the same lock for a moment, so it never
 //! stands within a batch. While no snapshot is open nothing is kept. What is kept is bounded: beyond
-//! the bound the next batch waits until the snapshots that need it are closed, and those are short.
+//! the bound the next batch waits until the snapshots that need it are closed. Those that take too long
+//! are called in: whoever looks at one gives up.
 //!
 //! Must not know: what a batch changes, or what is looked at.
 //!
@@ -15,6 +16,8 @@
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 /// Counts the batches published since the store was opened.
 pub(crate) type Epoch = u64;
@@ -27,6 +30,10 @@ pub(crate) type Keeping<'a> = Option<(Epoch, Epoch, &'a mut u64)>;
 pub(crate) struct Epochs {
     state: Mutex<State>,
     closed: Condvar,
+    /// How long a batch waits before it calls snapshots in.
+    patience: Duration,
+    /// Snapshots before this batch are called in.
+    called_in: AtomicU64,
 }
 
 struct State {
@@ -43,19 +50,32 @@ pub(crate) struct Publishing<'a> {
 }
 
 impl Epochs {
-    /// `most_bytes` are kept for snapshots before the writer waits.
-    pub(crate) fn new(most_bytes: u64) -> Epochs {
+    /// `most_bytes` are kept for snapshots before the writer waits, and so long before it calls them in.
+    pub(crate) fn new(most_bytes: u64, patience: Duration) -> Epochs {
         let state = State { published: 0, open: BTreeMap::new(), kept_bytes: 0, most_bytes };
-        Epochs { state: Mutex::new(state), closed: Condvar::new() }
+        Epochs { state: Mutex::new(state), closed: Condvar::new(), patience, called_in: AtomicU64::new(0) }
     }
 
     /// Begins the next batch.
     pub(crate) fn publish(&self) -> Publishing<'_> {
         let mut state = self.state.lock();
+        let mut until = None;
         while state.kept_bytes > state.most_bytes && !state.open.is_empty() {
-            self.closed.wait(&mut state);
+            if self.called_in.load(Ordering::Relaxed) == state.published {
+                self.closed.wait(&mut state);
+                continue;
+            }
+            let until = *until.get_or_insert_with(|| Instant::now() + self.patience);
+            if self.closed.wait_until(&mut state, until).timed_out() {
+                self.called_in.store(state.published, Ordering::Relaxed);
+            }
         }
         Publishing { state }
+    }
+
+    /// Whether a snapshot must be closed soon, because a batch has waited for it long enough.
+    pub(crate) fn is_called_in(&self, at: Epoch) -> bool {
+        at < self.called_in.load(Ordering::Relaxed)
     }
 
     /// Opens a snapshot after the last batch.
@@ -119,11 +139,29 @@ impl Drop for Publishing<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::atomic::AtomicBool;
+
+    #[test]
+    fn a_snapshot_that_a_batch_waits_for_too_long_is_called_in() {
+        let epochs = Epochs::new(100, Duration::ZERO);
+        let old = epochs.open();
+        epochs.publish().kept(101);
+        let new = epochs.open();
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| drop(epochs.publish()));
+            while !epochs.is_called_in(old) {
+                std::thread::yield_now();
+            }
+            assert!(!epochs.is_called_in(new), "nothing is kept for it");
+            epochs.close(old);
+            epochs.forgot(101);
+            waiting.join().unwrap();
+        });
+    }
 
     #[test]
     fn a_snapshot_stands_between_batches_and_its_oldest_versions_go_with_it() {
-        let epochs = Epochs::new(100);
+        let epochs = Epochs::new(100, Duration::from_secs(3600));
         assert_eq!(epochs.publish().keeping(&mut 0).map(|(batch, ..)| batch), None);
         let first = epochs.open();
         let mut kept = 0;
@@ -142,7 +180,7 @@ mod tests {
 
     #[test]
     fn the_writer_waits_when_too_much_is_kept() {
-        let epochs = Epochs::new(100);
+        let epochs = Epochs::new(100, Duration::from_secs(3600));
         let at = epochs.open();
         epochs.publish().kept(101);
         let closing = AtomicBool::new(false);

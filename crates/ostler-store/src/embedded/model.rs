@@ -28,12 +28,15 @@ use parking_lot::{Mutex, RwLock};
 use std::collections::BTreeMap;
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 pub(crate) const SHARDS: usize = 64;
 /// Where in the hash the shard's number is: the tables inside use the lowest and the seven highest bits.
 const SHARD_SHIFT: u32 = 40;
 /// Bytes kept for open snapshots before the writer waits for them.
 const KEPT_BYTES: u64 = 64 * 1024 * 1024;
+/// How long it waits for them before who looks at them gives up.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// See the module documentation.
 pub(crate) struct Model {
@@ -73,7 +76,7 @@ impl Model {
             hasher: RandomState::default(),
             devices: Table::new(),
             modules: Table::new(),
-            epochs: Epochs::new(KEPT_BYTES),
+            epochs: Epochs::new(KEPT_BYTES, PATIENCE),
             settings: RwLock::default(),
             damaged: RwLock::default(),
             tally: Tally::default(),
@@ -235,6 +238,11 @@ impl Model {
     /// A point between two batches, to look at everything as it is now.
     pub(crate) fn snapshot(&self) -> Snapshot<'_> {
         Snapshot { model: self, at: self.epochs.open() }
+    }
+
+    /// Whether whoever looks at the snapshot after this batch must give up, as changes wait for it.
+    pub(crate) fn is_called_in(&self, at: Epoch) -> bool {
+        self.epochs.is_called_in(at)
     }
 
     pub(crate) fn put_setting(&self, name: &str, setting: Setting) {

@@ -129,10 +129,7 @@ impl Scan<'_> {
     }
 
     fn check_cancelled(&self) -> Result<(), StoreError> {
-        match self.cancelled.load(Ordering::Relaxed) {
-            true => Err(StoreError::Unavailable("the query was given up".into())),
-            false => Ok(()),
-        }
+        go_on(self.model, self.at, self.cancelled)
     }
 
     fn build_columns(&self, table: &Table, place: usize) {
@@ -198,6 +195,18 @@ impl Scan<'_> {
         !self.asked.contains(&column)
             && condition.is_some_and(|it| plan::is_compared_only(&it.tree(), column))
     }
+}
+
+/// Refuses to go on when the caller has gone, or changes have waited for this long enough.
+pub(super) fn go_on(model: &Model, at: Epoch, cancelled: &AtomicBool) -> Result<(), StoreError> {
+    if cancelled.load(Ordering::Relaxed) {
+        return Err(StoreError::Unavailable("the query was given up".into()));
+    }
+    if model.is_called_in(at) {
+        let why = "the query took so long that changes had to wait for it; narrow it or try again";
+        return Err(StoreError::Unavailable(why.into()));
+    }
+    Ok(())
 }
 
 /// One thread's part of a scan.

@@ -9,7 +9,7 @@
 
 use super::plan::{Access, Judge, Node};
 use super::row::{CompactRow, Locators};
-use super::scan::Sink;
+use super::scan::{go_on, Sink};
 use super::turns::Running;
 use super::{Asked, Tracked};
 use crate::embedded::names::Row;
@@ -19,7 +19,6 @@ use crate::record::shapes::Known;
 use crate::{Found, StoreError};
 use ostler_core::query::Column;
 use ostler_core::record::Record;
-use std::sync::atomic::Ordering;
 use std::sync::Arc;
 
 /// Ids taken at once.
@@ -85,9 +84,8 @@ impl<'w, 'q> Walk<'w, 'q> {
     pub(crate) fn go(&mut self, most: usize, running: &Running) -> Result<WalkEnd, StoreError> {
         let upto = self.effort.saturating_add(most.saturating_mul(IDS_PER_LOOK));
         while self.effort < upto {
-            if running.cancelled.load(Ordering::Relaxed) {
-                return Err(StoreError::Unavailable("the query was given up".into()));
-            }
+            let Asked { engine, snapshot, .. } = self.asked;
+            go_on(&engine.model, snapshot.at(), &running.cancelled)?;
             let left = upto - self.effort;
             let end = match self.judge_some(left)? {
                 Some(end) => end,
