@@ -1,3 +1,5 @@
+//! What a simulated device does, against the behaviours of a scenario.
+
 use super::super::scenario::Scenario;
 use super::*;
 

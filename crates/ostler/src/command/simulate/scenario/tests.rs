@@ -1,3 +1,5 @@
+//! Scenarios that are read, and mistakes in them that are told.
+
 use std::collections::BTreeMap;
 
 use super::*;
