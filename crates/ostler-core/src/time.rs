@@ -96,27 +96,31 @@ impl Timestamp {
         Some(Timestamp(secs * TICKS_PER_SEC + parse_fraction(rest)?))
     }
 
-    /// Appends the printed form without going through the formatting machinery.
+    /// Appends the printed form without going through the formatting machinery: a page of twins holds thousands.
     pub fn write_to(self, out: &mut Vec<u8>) {
         let secs = self.unix_secs();
         let (days, of_day) = (secs.div_euclid(SECS_PER_DAY), secs.rem_euclid(SECS_PER_DAY));
         let (year, month, day) = civil_from_days(days);
-        digits(out, year, 4);
-        out.push(b'-');
-        digits(out, month, 2);
-        out.push(b'-');
-        digits(out, day, 2);
-        out.push(b'T');
-        digits(out, of_day / 3600, 2);
-        out.push(b':');
-        digits(out, of_day / 60 % 60, 2);
-        out.push(b':');
-        digits(out, of_day % 60, 2);
-        if !self.is_never() {
-            out.push(b'.');
-            digits(out, self.0.rem_euclid(TICKS_PER_SEC), 7);
+        let mut text = *b"0000-00-00T00:00:00.0000000Z";
+        let (year, of_day) = (small(year.rem_euclid(10_000)), small(of_day));
+        two(&mut text, 0, year / 100);
+        two(&mut text, 2, year % 100);
+        two(&mut text, 5, small(month));
+        two(&mut text, 8, small(day));
+        two(&mut text, 11, of_day / 3600);
+        two(&mut text, 14, of_day / 60 % 60);
+        two(&mut text, 17, of_day % 60);
+        if self.is_never() {
+            out.extend_from_slice(&text[..19]);
+            out.push(b'Z');
+            return;
         }
-        out.push(b'Z');
+        let ticks = small(self.0.rem_euclid(TICKS_PER_SEC));
+        two(&mut text, 20, ticks / 100_000);
+        two(&mut text, 22, ticks / 1_000 % 100);
+        two(&mut text, 24, ticks / 10 % 100);
+        text[26] = digit(ticks % 10);
+        out.extend_from_slice(&text);
     }
 }
 
@@ -134,12 +138,19 @@ impl fmt::Debug for Timestamp {
     }
 }
 
-fn digits(out: &mut Vec<u8>, value: i64, width: u32) {
-    let mut scale = 10i64.pow(width - 1);
-    while scale > 0 {
-        out.push(b'0' + u8::try_from(value / scale % 10).unwrap_or(0));
-        scale /= 10;
-    }
+/// Puts a number below 100 at its place.
+fn two(text: &mut [u8; 28], at: usize, value: u32) {
+    text[at] = digit(value / 10);
+    text[at + 1] = digit(value % 10);
+}
+
+fn digit(value: u32) -> u8 {
+    b'0' + u8::try_from(value).unwrap_or(0)
+}
+
+/// What is known to be small.
+fn small(value: i64) -> u32 {
+    u32::try_from(value).unwrap_or(0)
 }
 
 /// The ticks of `[.digits][Z]`.

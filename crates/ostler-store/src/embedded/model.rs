@@ -393,14 +393,15 @@ impl Snapshot<'_> {
         kept: &mut Vec<usize>,
     ) {
         let table = self.model.table(modules);
-        let mut by_shard: Vec<(usize, usize)> =
-            (0..row.len()).map(|place| (shard_of(self.model.hash(row.get(place).0)), place)).collect();
-        by_shard.sort_unstable();
+        let mut places: [Vec<usize>; SHARDS] = std::array::from_fn(|_| Vec::new());
+        for place in 0..row.len() {
+            let hash = self.model.hasher.hash_one(row.get(place).0);
+            places[shard_of(hash)].push(place);
+        }
         // One shard at a time: who holds one and waits for another stops writers and is stopped by them.
-        for places in by_shard.chunk_by(|(left, _), (right, _)| left == right) {
-            let shard = Skimmed::of(table.shards[places[0].0].read(), judges, known);
-            let may_keep = |(_, place): &&(usize, usize)| shard.may_keep(row.get(*place).1);
-            kept.extend(places.iter().filter(may_keep).map(|(_, place)| *place));
+        for (shard, places) in table.shards.iter().zip(&places).filter(|(_, places)| !places.is_empty()) {
+            let shard = Skimmed::of(shard.read(), judges, known);
+            kept.extend(places.iter().filter(|place| shard.may_keep(row.get(**place).1)));
         }
         kept.sort_unstable();
     }

@@ -33,7 +33,7 @@ type Placed = (String, u32);
 /// Names taken in order, to be looked at one after the other.
 #[derive(Default)]
 pub(crate) struct Row {
-    text: String,
+    text: Vec<u8>,
     /// Where each name ends, and its slot.
     ends: Vec<(usize, u32)>,
 }
@@ -44,11 +44,16 @@ impl Row {
         self.ends.len()
     }
 
-    /// A name and its slot.
-    pub(crate) fn get(&self, place: usize) -> (&str, u32) {
+    /// A name's bytes and its slot.
+    pub(crate) fn get(&self, place: usize) -> (&[u8], u32) {
         let (end, slot) = self.ends[place];
         let start = place.checked_sub(1).map_or(0, |before| self.ends[before].0);
         (&self.text[start..end], slot)
+    }
+
+    /// A name.
+    pub(crate) fn name(&self, place: usize) -> &str {
+        text(self.get(place).0)
     }
 
     fn clear(&mut self) {
@@ -56,8 +61,8 @@ impl Row {
         self.ends.clear();
     }
 
-    fn push(&mut self, name: &str, slot: u32) {
-        self.text.push_str(name);
+    fn push(&mut self, name: &[u8], slot: u32) {
+        self.text.extend_from_slice(name);
         self.ends.push((self.text.len(), slot));
     }
 }
@@ -117,7 +122,7 @@ impl Names {
     /// Up to `limit` names above `after`, in order.
     pub(crate) fn above(&self, after: Option<&str>, limit: usize) -> Vec<String> {
         let mut found = Vec::with_capacity(limit.min(1024));
-        self.visit(after, limit, |name, _| found.push(name.to_owned()));
+        self.visit(after, limit, |name, _| found.push(text(name).to_owned()));
         found
     }
 
@@ -127,7 +132,7 @@ impl Names {
         self.visit(after, limit, |name, slot| row.push(name, slot));
     }
 
-    fn visit(&self, after: Option<&str>, limit: usize, mut take: impl FnMut(&str, u32)) {
+    fn visit(&self, after: Option<&str>, limit: usize, mut take: impl FnMut(&[u8], u32)) {
         let mut left = limit;
         let start = after.and_then(|after| self.page_key(after));
         let from: Bound<&str> = start.as_deref().map_or(Bound::Unbounded, Bound::Included);
@@ -137,7 +142,7 @@ impl Names {
                 if left == 0 {
                     return;
                 }
-                if after.is_none_or(|after| name > after) {
+                if after.is_none_or(|after| name > after.as_bytes()) {
                     take(name, slot);
                     left -= 1;
                 }
@@ -153,9 +158,9 @@ impl Names {
         for page in self.pages.range::<str, _>((from, Bound::Unbounded)).map(|(_, page)| page) {
             let mut reader = page.read();
             while let Some((name, _)) = reader.next() {
-                if name.starts_with(prefix) {
-                    found.push(name.to_owned());
-                } else if name > prefix {
+                if name.starts_with(prefix.as_bytes()) {
+                    found.push(text(name).to_owned());
+                } else if name > prefix.as_bytes() {
                     return found;
                 }
             }
@@ -252,7 +257,7 @@ impl Page {
         let mut names = Vec::with_capacity(self.names + 1);
         let mut reader = self.read();
         while let Some((name, slot)) = reader.next() {
-            names.push((name.to_owned(), slot));
+            names.push((text(name).to_owned(), slot));
         }
         names
     }
@@ -269,16 +274,19 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn next(&mut self) -> Option<(&str, u32)> {
+    fn next(&mut self) -> Option<(&[u8], u32)> {
         let (head, tail) = self.rest.split_first_chunk::<3>()?;
         let (suffix, tail) = tail.split_at_checked(usize::from(u16::from_le_bytes([head[1], head[2]])))?;
         let (slot, tail) = tail.split_first_chunk::<4>()?;
         self.name.truncate(usize::from(head[0]));
         self.name.extend_from_slice(suffix);
         self.rest = tail;
-        let name = std::str::from_utf8(&self.name).expect("a page holds whole UTF-8 names");
-        Some((name, u32::from_le_bytes(*slot)))
+        Some((&self.name, u32::from_le_bytes(*slot)))
     }
+}
+
+fn text(name: &[u8]) -> &str {
+    std::str::from_utf8(name).expect("a page holds whole UTF-8 names")
 }
 
 #[cfg(test)]
@@ -296,7 +304,7 @@ mod tests {
         assert!(!names.insert("dev-0500", 7));
         let mut row = Row::default();
         names.row_above(Some("dev-0498"), 3, &mut row);
-        let row: Vec<_> = (0..row.len()).map(|place| row.get(place)).collect();
+        let row: Vec<_> = (0..row.len()).map(|place| (row.name(place), row.get(place).1)).collect();
         assert_eq!(row, [("dev-0499", 499), ("dev-0500", 7), ("dev-0501", 501)]);
         assert_eq!(names.len(), 1000);
         let all = names.above(None, usize::MAX);

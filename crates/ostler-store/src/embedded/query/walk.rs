@@ -114,12 +114,12 @@ impl<'w, 'q> Walk<'w, 'q> {
         self.effort += row.len();
         for place in kept {
             self.effort += IDS_PER_LOOK;
-            if self.look_at(row.get(place).0)? {
+            if self.look_at(row.name(place))? {
                 return Ok(Some(WalkEnd::Done));
             }
         }
         if let Some(last) = row.len().checked_sub(1) {
-            self.after = Some(row.get(last).0.to_owned());
+            self.after = Some(row.name(last).to_owned());
         }
         self.row = row;
         Ok(Some(if more { WalkEnd::Tired } else { WalkEnd::Done }))
