@@ -248,7 +248,7 @@ async fn a_cancellation_after_an_expansion_that_was_cut_off_leaves_no_device_beh
     mortal.die_at(0);
     clock.jump(11);
     while !mortal.is_dead() {
-        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        look_again().await;
     }
     drop(world);
     mortal.buried().await;

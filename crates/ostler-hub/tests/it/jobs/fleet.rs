@@ -20,6 +20,12 @@ use tokio::task::JoinHandle;
 /// 2026-06-01.
 const START_SECS: i64 = 1_780_272_000;
 
+/// Lets the others work before a condition is looked at again. A pause and not a mere yield, because a
+/// paused clock moves on only when everybody rests.
+pub async fn look_again() {
+    tokio::time::sleep(Duration::from_millis(1)).await;
+}
+
 #[derive(Clone)]
 pub struct TestClock(Arc<AtomicI64>);
 
@@ -98,7 +104,7 @@ impl World {
             if holds(&view) {
                 return view;
             }
-            tokio::time::sleep(Duration::from_millis(1)).await;
+            look_again().await;
         }
     }
 

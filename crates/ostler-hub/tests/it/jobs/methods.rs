@@ -270,6 +270,7 @@ async fn a_job_that_only_waits_for_answers_does_nothing_meanwhile() {
             world.until(&job_id("j"), |view| view.counts.is_some_and(|counts| counts.failed == 1)).await;
         }
         let before = looks.load(Ordering::SeqCst);
+        // Of the paused clock: they pass at once, and every timer that is due rings.
         tokio::time::sleep(Duration::from_secs(20)).await;
         let looked = looks.load(Ordering::SeqCst) - before;
         assert!(looked < 100, "{looked} looks at the clock in 20 seconds");
