@@ -16,7 +16,7 @@
 //! Invariant: a table's names are the ids of all its records and nothing else.
 
 use super::epoch::{Epoch, Epochs, Publishing};
-use super::names::{self, Names, Row};
+use super::names::{self, Names, Stretch};
 use super::query::{Indexing, Judge, Skimmed, Tracked};
 use super::shard::Shard;
 use crate::record::header::{self, Head};
@@ -370,38 +370,38 @@ impl Snapshot<'_> {
 
     /// Up to `limit` ids with their slots, as [`Snapshot::ids`]; `None` if some that belong there are
     /// gone from the names.
-    pub(crate) fn row(
+    pub(crate) fn stretch(
         &self,
         modules: bool,
         after: Option<&str>,
         limit: usize,
-        row: &mut Row,
+        stretch: &mut Stretch,
     ) -> Option<bool> {
         let table = self.model.table(modules);
-        table.names.read().row_above(after, limit, row);
+        table.names.read().stretch_above(after, limit, stretch);
         // Looked at after the names: what leaves them is here before.
-        table.gone.lock().is_empty().then_some(row.len() == limit)
+        table.gone.lock().is_empty().then_some(stretch.len() == limit)
     }
 
     /// Which of these ids a look at their records may find kept, to judge by columns; in order.
     pub(crate) fn skim(
         &self,
         modules: bool,
-        row: &Row,
+        stretch: &Stretch,
         judges: &[Judge<'_>],
         known: &Known,
         kept: &mut Vec<usize>,
     ) {
         let table = self.model.table(modules);
         let mut places: [Vec<usize>; SHARDS] = std::array::from_fn(|_| Vec::new());
-        for place in 0..row.len() {
-            let hash = self.model.hasher.hash_one(row.get(place).0);
+        for place in 0..stretch.len() {
+            let hash = self.model.hasher.hash_one(stretch.get(place).0);
             places[shard_of(hash)].push(place);
         }
         // One shard at a time: who holds one and waits for another stops writers and is stopped by them.
         for (shard, places) in table.shards.iter().zip(&places).filter(|(_, places)| !places.is_empty()) {
             let shard = Skimmed::of(shard.read(), judges, known);
-            kept.extend(places.iter().filter(|place| shard.may_keep(row.get(**place).1)));
+            kept.extend(places.iter().filter(|place| shard.may_keep(stretch.get(**place).1)));
         }
         kept.sort_unstable();
     }

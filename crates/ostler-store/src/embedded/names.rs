@@ -32,13 +32,13 @@ type Placed = (String, u32);
 
 /// Names taken in order, to be looked at one after the other.
 #[derive(Default)]
-pub(crate) struct Row {
+pub(crate) struct Stretch {
     text: Vec<u8>,
     /// Where each name ends, and its slot.
     ends: Vec<(usize, u32)>,
 }
 
-impl Row {
+impl Stretch {
     /// How many names there are.
     pub(crate) fn len(&self) -> usize {
         self.ends.len()
@@ -126,10 +126,10 @@ impl Names {
         found
     }
 
-    /// The same with their slots, in place of what `row` held.
-    pub(crate) fn row_above(&self, after: Option<&str>, limit: usize, row: &mut Row) {
-        row.clear();
-        self.visit(after, limit, |name, slot| row.push(name, slot));
+    /// The same with their slots, in place of what `stretch` held.
+    pub(crate) fn stretch_above(&self, after: Option<&str>, limit: usize, stretch: &mut Stretch) {
+        stretch.clear();
+        self.visit(after, limit, |name, slot| stretch.push(name, slot));
     }
 
     fn visit(&self, after: Option<&str>, limit: usize, mut take: impl FnMut(&[u8], u32)) {
@@ -302,10 +302,11 @@ mod tests {
             assert!(names.insert(&format!("dev-{n:04}"), n));
         }
         assert!(!names.insert("dev-0500", 7));
-        let mut row = Row::default();
-        names.row_above(Some("dev-0498"), 3, &mut row);
-        let row: Vec<_> = (0..row.len()).map(|place| (row.name(place), row.get(place).1)).collect();
-        assert_eq!(row, [("dev-0499", 499), ("dev-0500", 7), ("dev-0501", 501)]);
+        let mut stretch = Stretch::default();
+        names.stretch_above(Some("dev-0498"), 3, &mut stretch);
+        let stretch: Vec<_> =
+            (0..stretch.len()).map(|place| (stretch.name(place), stretch.get(place).1)).collect();
+        assert_eq!(stretch, [("dev-0499", 499), ("dev-0500", 7), ("dev-0501", 501)]);
         assert_eq!(names.len(), 1000);
         let all = names.above(None, usize::MAX);
         assert!(all.windows(2).all(|pair| pair[0] < pair[1]));

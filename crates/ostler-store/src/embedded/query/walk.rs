@@ -12,7 +12,7 @@ use super::row::{CompactRow, Locators};
 use super::scan::{go_on, Sink};
 use super::turns::Running;
 use super::{Asked, Tracked};
-use crate::embedded::names::Row;
+use crate::embedded::names::Stretch;
 use crate::query::Standing;
 use crate::record::decode;
 use crate::record::shapes::Known;
@@ -38,7 +38,7 @@ pub(crate) struct Walk<'w, 'q> {
     found: Found,
     /// What columns can judge, all of which must be true.
     judges: Vec<Judge<'q>>,
-    row: Row,
+    stretch: Stretch,
     /// In ids that columns judge.
     effort: usize,
 }
@@ -75,7 +75,7 @@ impl<'w, 'q> Walk<'w, 'q> {
             limit,
             found: Found::default(),
             judges: required.into_iter().map(|place| judges[place]).collect(),
-            row: Row::default(),
+            stretch: Stretch::default(),
             effort: 0,
         }
     }
@@ -104,24 +104,24 @@ impl<'w, 'q> Walk<'w, 'q> {
         if self.judges.is_empty() || self.prefix.is_some() {
             return Ok(None);
         }
-        let mut row = std::mem::take(&mut self.row);
+        let mut stretch = std::mem::take(&mut self.stretch);
         let most = JUDGED_IDS.min(most);
-        let Some(more) = snapshot.row(filter.modules, self.after.as_deref(), most, &mut row) else {
+        let Some(more) = snapshot.stretch(filter.modules, self.after.as_deref(), most, &mut stretch) else {
             return Ok(None);
         };
         let mut kept = Vec::new();
-        snapshot.skim(filter.modules, &row, &self.judges, &engine.shapes.read(), &mut kept);
-        self.effort += row.len();
+        snapshot.skim(filter.modules, &stretch, &self.judges, &engine.shapes.read(), &mut kept);
+        self.effort += stretch.len();
         for place in kept {
             self.effort += IDS_PER_LOOK;
-            if self.look_at(row.name(place))? {
+            if self.look_at(stretch.name(place))? {
                 return Ok(Some(WalkEnd::Done));
             }
         }
-        if let Some(last) = row.len().checked_sub(1) {
-            self.after = Some(row.name(last).to_owned());
+        if let Some(last) = stretch.len().checked_sub(1) {
+            self.after = Some(stretch.name(last).to_owned());
         }
-        self.row = row;
+        self.stretch = stretch;
         Ok(Some(if more { WalkEnd::Tired } else { WalkEnd::Done }))
     }
 

@@ -3,7 +3,7 @@
 use super::Bounds;
 use super::{check, check_snapshot, commit, parse, run, store, Records, Thirds, Write, NOTHING_AT_ONCE};
 use crate::contract::{at, id as entity};
-use crate::embedded::names::Row;
+use crate::embedded::names::Stretch;
 use crate::Store;
 use ostler_core::record::Activity;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -67,13 +67,13 @@ fn walkers_and_writers_do_not_wait_for_each_other_in_a_circle() {
     std::thread::scope(|scope| {
         let walker = |first: usize| {
             let after = id(first);
-            let (mut row, mut kept) = (Row::default(), Vec::new());
+            let (mut stretch, mut kept) = (Stretch::default(), Vec::new());
             for _ in 0..700 {
                 let snapshot = engine.model.snapshot();
-                assert!(snapshot.row(false, Some(after), FLEET, &mut row).is_some());
+                assert!(snapshot.stretch(false, Some(after), FLEET, &mut stretch).is_some());
                 kept.clear();
-                snapshot.skim(false, &row, &[], &engine.shapes.read(), &mut kept);
-                assert_eq!(kept.len(), row.len());
+                snapshot.skim(false, &stretch, &[], &engine.shapes.read(), &mut kept);
+                assert_eq!(kept.len(), stretch.len());
                 assert!(kept.is_sorted());
             }
         };
