@@ -5,11 +5,13 @@
 //! Invariant: stdout carries results and nothing else; notes, progress and errors go to stderr.
 //! Invariant: no escape sequence goes to anything but a terminal, unless colours were asked for.
 
+use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 
 use clap::ValueEnum;
 use comfy_table::{presets, Attribute, Cell, Color, ContentArrangement, Table};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+use ostler_service_sdk::Error;
 use serde::Serialize;
 use serde_json::json;
 
@@ -254,6 +256,32 @@ fn paint(colors: bool, tone: Tone, text: impl std::fmt::Display) -> String {
 /// Replaces control characters, so that text from a device cannot drive the terminal.
 pub fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
+}
+
+/// Deletes things by their ids, one after the other. One that cannot be deleted is told and does not save the
+/// others; if it was the only one, its failure is the command's.
+pub async fn delete_each<I: Display>(
+    ids: &[I],
+    out: &Out,
+    delete: impl AsyncFn(&I) -> std::result::Result<(), Error>,
+) -> Result {
+    let mut failed = 0;
+    let mut deleted = Vec::new();
+    for id in ids {
+        match delete(id).await {
+            Ok(()) => {
+                out.note(format_args!("deleted {id}"));
+                deleted.push(id.to_string());
+            }
+            Err(error) if ids.len() == 1 => return Err(error.into()),
+            Err(error) => {
+                failed += 1;
+                out.warn(format_args!("{id}: {error}"));
+            }
+        }
+    }
+    out.show(&json!({ "deleted": deleted }), |_| Ok(()))?;
+    some_failed(failed)
 }
 
 /// Ends a command whose part failures have been listed.

@@ -15,7 +15,7 @@ use super::query::mistake;
 use crate::exit::{Failure, Result};
 use crate::hub::HubOptions;
 use crate::input;
-use crate::output::{printable, some_failed, Out, Tone};
+use crate::output::{delete_each, printable, some_failed, Out, Tone};
 use crate::when;
 
 /// More than a hub holds.
@@ -393,23 +393,8 @@ async fn metrics(hub: &Client, args: Metrics, out: &Out) -> Result {
 }
 
 async fn delete(hub: &Client, args: Delete, out: &Out) -> Result {
-    let mut failed = 0;
-    let mut deleted = Vec::new();
-    for id in &args.ids {
-        match hub.delete_configuration(id, IfMatch::from_etag(args.etag.as_deref())).await {
-            Ok(()) => {
-                out.note(format_args!("deleted {id}"));
-                deleted.push(id.as_str());
-            }
-            Err(error) if args.ids.len() == 1 => return Err(error.into()),
-            Err(error) => {
-                failed += 1;
-                out.warn(format_args!("{id}: {error}"));
-            }
-        }
-    }
-    out.show(&json!({ "deleted": deleted }), |_| Ok(()))?;
-    some_failed(failed)
+    let if_match = IfMatch::from_etag(args.etag.as_deref());
+    delete_each(&args.ids, out, async |id| hub.delete_configuration(id, if_match.clone()).await).await
 }
 
 async fn test(hub: &Client, args: Test, out: &Out) -> Result {

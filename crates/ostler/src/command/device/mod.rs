@@ -13,7 +13,7 @@ use super::identity::{connection_string, secrets, sign_in_name, Rotation, SignIn
 use crate::exit::Result;
 use crate::hub::HubOptions;
 use crate::input;
-use crate::output::{some_failed, Out, Tone};
+use crate::output::{delete_each, some_failed, Out, Tone};
 use crate::when;
 
 #[derive(Debug, clap::Args)]
@@ -297,23 +297,8 @@ async fn switch(hub: &Client, args: Switch, status: Status, out: &Out) -> Result
 }
 
 async fn delete(hub: &Client, args: Delete, out: &Out) -> Result {
-    let mut failed = 0;
-    let mut deleted = Vec::new();
-    for id in &args.ids {
-        match hub.delete_device(id, IfMatch::from_etag(args.etag.as_deref())).await {
-            Ok(()) => {
-                out.note(format_args!("deleted {id}"));
-                deleted.push(id.as_str());
-            }
-            Err(error) if args.ids.len() == 1 => return Err(error.into()),
-            Err(error) => {
-                failed += 1;
-                out.warn(format_args!("{id}: {error}"));
-            }
-        }
-    }
-    out.show(&serde_json::json!({ "deleted": deleted }), |_| Ok(()))?;
-    some_failed(failed)
+    let if_match = IfMatch::from_etag(args.etag.as_deref());
+    delete_each(&args.ids, out, async |id| hub.delete_device(id, if_match.clone()).await).await
 }
 
 async fn rotate(hub: &Client, args: Rotate, out: &Out) -> Result {
