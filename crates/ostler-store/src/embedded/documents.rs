@@ -55,7 +55,8 @@ impl Documents {
 
     /// Takes what is durable now; a disk has it already.
     pub(crate) fn publish(&self, changed: Changed) {
-        if changed.is_empty() {
+        // Whoever reads a page from the disk holds this lock meanwhile; the writer must not wait for that.
+        if changed.is_empty() || !matches!(*self.0.read(), Place::Memory(_)) {
             return;
         }
         if let Place::Memory(tree) = &mut *self.0.write() {
