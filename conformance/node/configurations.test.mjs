@@ -64,7 +64,7 @@ for (const [name, transport] of Object.entries(TRANSPORTS)) {
     const device = await new Device(hub, identity, transport).open();
     const wanted = configuration({ targetCondition: `tags.team = '${deviceId}'` });
     try {
-      const patches = device.desired(await device.twin());
+      const patches = await device.heardDesired(registry, deviceId);
       await registry.addConfiguration(wanted);
       await registry.updateTwin(deviceId, { tags: { team: deviceId } }, '*');
       let patch;

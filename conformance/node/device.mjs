@@ -4,7 +4,7 @@ import { EventEmitter, on, once } from 'node:events';
 import azureIotCommon from 'azure-iot-common';
 import azureIotDevice from 'azure-iot-device';
 import azureIotDeviceMqtt from 'azure-iot-device-mqtt';
-import { within } from './wait.mjs';
+import { eventually, within } from './wait.mjs';
 
 const { Client, ModuleClient } = azureIotDevice;
 const { NoRetry } = azureIotCommon;
@@ -52,6 +52,23 @@ export class Device {
     const patches = on(this.news, 'desired');
     twin.on('properties.desired', (patch) => this.news.emit('desired', structuredClone(patch)));
     return { next: () => within(patches.next(), 'a desired patch').then(({ value }) => value[0]) };
+  }
+
+  /**
+   * Like `desired`, once a first patch has come. The SDK subscribes behind our back and tells nobody when that is
+   * done, so the patch is repeated until one arrives.
+   */
+  async heardDesired(registry, deviceId) {
+    const patches = this.desired(await this.twin());
+    await patches.next(); // the SDK starts with the whole section
+    let number = 0;
+    const first = patches.next();
+    const heard = first.then(() => true);
+    await eventually(async () => {
+      await registry.updateTwin(deviceId, { properties: { desired: { number: ++number } } }, '*');
+      return Promise.race([heard, new Promise((resolve) => setTimeout(resolve, 100, false))]);
+    }, 'the first patch');
+    return patches;
   }
 
   onMethod(name, answer) {
