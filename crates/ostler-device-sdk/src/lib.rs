@@ -1,0 +1,1 @@
+//! Async client for devices of Ostler and Azure IoT Hub.
