@@ -5,7 +5,7 @@ import azureIotDevice from 'azure-iot-device';
 import { Device, TRANSPORTS } from './device.mjs';
 import { mortal as hub } from './hub.mjs';
 import { DEVICE, check } from './suite.mjs';
-import { eventually } from './wait.mjs';
+import { eventually, within } from './wait.mjs';
 
 const { Message } = azureIotDevice;
 
@@ -43,7 +43,13 @@ async function killAndReturn(transport) {
 async function stopWhileBusy(transport) {
   const identity = await hub.newDevice();
   const device = await new Device(hub, identity, transport).open();
-  const talk = () => device.client.sendEvent(new Message('x'.repeat(1000))).catch(() => undefined);
+  const underWay = new Set();
+  const talk = async () => {
+    const sent = device.client.sendEvent(new Message('x'.repeat(1000))).catch(() => undefined);
+    underWay.add(sent);
+    await sent;
+    underWay.delete(sent);
+  };
   const talking = setInterval(() => void Promise.all([talk(), talk(), talk(), talk()]), 1);
   try {
     await talk();
@@ -54,6 +60,8 @@ async function stopWhileBusy(transport) {
     await eventually(connected, 'the return of the device', 30_000);
   } finally {
     clearInterval(talking);
+    // A message that the SDK still retries would open a closed client again, and this process would never end.
+    await within(Promise.all(underWay), 'the end of what was being sent');
     await device.close();
   }
 }
