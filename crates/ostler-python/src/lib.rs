@@ -1,7 +1,25 @@
-//! The native half of the Python packages `iothub_client` and `iothub_service_client`.
+//! The native half of the Python packages `iothub_client` and `iothub_service_client`: a thin bridge to the two SDKs.
+//!
+//! Classes, enums, argument checks, error texts and callback threads are Python; here is only what needs a network.
+//!
+//! Must not know: how the retired packages spelled anything; MQTT, HTTP.
+//!
+//! Invariant: no call holds the interpreter's lock while it waits, and every wait looks for signals (see [`runtime`]).
+//! Invariant: native code never calls Python code, so no Python exception can pass through it.
 
 use pyo3::prelude::*;
 
-/// What the Python halves import.
+mod runtime;
+mod service;
+mod trust;
+
+/// What the Python halves import, as `ostler_iothub._native`.
 #[pymodule]
-mod ostler_native {}
+mod _native {
+    #[pymodule_export]
+    use super::runtime::shut_down;
+    #[pymodule_export]
+    use super::service::{Failure, Service};
+    #[pymodule_export]
+    use super::trust::trust_problem;
+}
