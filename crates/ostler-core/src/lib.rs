@@ -14,6 +14,7 @@ pub mod identity;
 pub mod job;
 pub mod json;
 pub mod limits;
+pub mod message;
 pub mod method;
 pub mod query;
 pub mod record;

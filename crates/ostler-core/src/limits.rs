@@ -46,6 +46,39 @@ pub const METHODS_IN_FLIGHT_PER_ENTITY: usize = 1024;
 /// Bytes of one telemetry message, counted as in device §3.7.
 pub const TELEMETRY_BYTES: usize = 256 * 1024;
 
+/// Bytes of one cloud-to-device message, counted as in device §3.7.
+pub const MESSAGE_BYTES: usize = 64 * 1024;
+/// Of these, bytes of properties: percent-encoded, three times as many fit an MQTT topic beside the ids.
+pub const MESSAGE_PROPERTY_BYTES: usize = 16 * 1024;
+/// Properties of one cloud-to-device message that the sender made up.
+pub const MESSAGE_PROPERTIES: usize = 256;
+/// Characters of a message's id (device §3.3).
+pub const MESSAGE_ID_CHARS: usize = 128;
+/// Messages that wait for one device (device §3.4).
+pub const MESSAGES_PER_DEVICE: usize = 50;
+/// Messages that wait for all devices of a hub.
+pub const MESSAGES: usize = 1_000_000;
+/// Seconds that a message may wait, at most (device §3.4).
+pub const MESSAGE_TTL_SECS: i64 = 2 * 24 * 3600;
+/// Seconds that a message waits when neither sender nor operator says otherwise (device §3.4).
+pub const MESSAGE_TTL_SECS_DEFAULT: i64 = 3600;
+/// Times that a message is handed out when the operator does not say (device §3.4).
+pub const MESSAGE_DELIVERIES_DEFAULT: u32 = 10;
+/// Times that a message may be handed out: fewest and most (device §12).
+pub const MESSAGE_DELIVERIES: std::ops::RangeInclusive<u32> = 1..=100;
+/// Messages that a connection may hold without having confirmed them.
+pub const MESSAGES_IN_FLIGHT_PER_CONNECTION: usize = 8;
+/// Outcomes in one batch of feedback (device §3.6).
+pub const FEEDBACK_BATCH: usize = 64;
+/// Outcomes that wait for whoever reads feedback; later ones are not told.
+pub const FEEDBACK_RECORDS: usize = 100_000;
+/// Seconds that a receiver may hold a batch of feedback (service §12.3).
+pub const FEEDBACK_LOCK_SECS: i64 = 60;
+/// Seconds that an outcome waits to be read (service §12.2).
+pub const FEEDBACK_TTL_SECS: i64 = 3600;
+/// Times that an outcome is handed out (service §12.2).
+pub const FEEDBACK_DELIVERIES: u32 = 100;
+
 /// Shared access policies of one hub (service §2.1).
 pub const POLICIES: usize = 16;
 /// CA certificates registered for device certificates (device §1.5).

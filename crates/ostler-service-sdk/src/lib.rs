@@ -1,5 +1,5 @@
 //! `ostler-service-sdk`: an async client for the service side of Ostler and of Azure IoT Hub: registry, twins,
-//! queries, direct methods, jobs, and Ostler's own routes.
+//! queries, direct methods, jobs, messages to devices, and Ostler's own routes.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -32,7 +32,7 @@ pub use error::{Error, ErrorKind, Fault};
 pub use model::*;
 pub use ops::{
     BulkOptions, BulkSummary, ChunkReport, EventStream, IfMatch, JobFilter, JobPage, JobProgress, LineStream,
-    Probe, Query, QueryPage, MAX_BULK_ENTRIES,
+    Messages, Probe, Query, QueryPage, MAX_BULK_ENTRIES,
 };
 pub use ostler_core::id::{DeviceId, EntityId, IdError, ModuleId};
 pub use ostler_wire::rest::error::ErrorCode;

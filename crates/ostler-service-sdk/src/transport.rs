@@ -205,7 +205,7 @@ impl Transport {
         for (name, value) in &call.headers {
             request = request.header(*name, value);
         }
-        if call.body.is_some() {
+        if call.body.is_some() && !call.headers.iter().any(|(name, _)| *name == CONTENT_TYPE.as_str()) {
             request = request.header(CONTENT_TYPE, "application/json; charset=utf-8");
         }
         request

@@ -87,6 +87,12 @@ pub enum Shelf {
     DeviceJobs = 2,
     /// Automatic device configurations, by id.
     Configurations = 3,
+    /// Cloud-to-device messages that wait, by `device/sequence`: all but what they say.
+    Messages = 4,
+    /// What those messages say, under the same keys.
+    MessageBodies = 5,
+    /// What became of messages and was not told yet, by sequence.
+    Feedback = 6,
 }
 
 /// What stands on a shelf: bytes that the engine does not look into.

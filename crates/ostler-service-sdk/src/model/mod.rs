@@ -11,6 +11,7 @@ mod configuration;
 mod extension;
 mod identity;
 mod job;
+mod message;
 mod method;
 mod query;
 mod twin;
@@ -31,6 +32,7 @@ pub use job::{
     DeviceJob, DeviceJobError, DeviceJobOutcome, DeviceJobStatus, DryRun, DryRunWave, Gate, Job,
     JobStatistics, JobStatus, JobType, JobWork, NewJob, Offline, Rollout, WaveProgress, Waves,
 };
+pub use message::{Ack, CloudMessage, FeedbackBatch, FeedbackRecord, FeedbackStatus, Purged, SentMessage};
 pub use method::{MethodCall, MethodResult};
 pub use query::ItemType;
 pub use twin::{Properties, Twin, TwinPatch};

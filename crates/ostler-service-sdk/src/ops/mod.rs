@@ -17,6 +17,7 @@ mod events;
 mod extension;
 mod job;
 mod lines;
+mod message;
 mod method;
 mod query;
 mod registry;
@@ -27,6 +28,7 @@ pub use events::EventStream;
 pub use extension::Probe;
 pub use job::{JobFilter, JobPage, JobProgress};
 pub use lines::LineStream;
+pub use message::Messages;
 pub use query::{Query, QueryPage};
 
 /// Under which condition a write takes place.

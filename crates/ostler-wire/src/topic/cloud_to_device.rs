@@ -1,6 +1,7 @@
 //! The properties of a cloud-to-device message, in the form that all known devices can read (device §3.5).
 
 use ostler_core::id::EntityId;
+pub use ostler_core::message::Feedback;
 use ostler_core::time::Timestamp;
 
 use super::print_properties;
@@ -25,28 +26,6 @@ pub struct CloudToDevice<'a> {
     pub feedback: Option<Feedback>,
     /// The sender's own properties; a value may be absent.
     pub application: &'a [(&'a str, Option<&'a str>)],
-}
-
-/// Which outcomes the sender of a message wants to hear of (device §3.6).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)] // The names are the protocol's own.
-pub enum Feedback {
-    None,
-    Positive,
-    Negative,
-    Full,
-}
-
-impl Feedback {
-    /// As devices and services write it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Feedback::None => "none",
-            Feedback::Positive => "positive",
-            Feedback::Negative => "negative",
-            Feedback::Full => "full",
-        }
-    }
 }
 
 impl CloudToDevice<'_> {
