@@ -8,6 +8,7 @@
 use crate::limits::ID_BYTES;
 use std::borrow::Borrow;
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
 /// Why a text is not an id.
@@ -60,6 +61,14 @@ macro_rules! id {
             /// The id's text.
             pub fn as_str(&self) -> &str {
                 &self.0
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = IdError;
+
+            fn from_str(text: &str) -> Result<Self, IdError> {
+                Self::new(text)
             }
         }
 
@@ -145,6 +154,14 @@ impl EntityId {
     /// The module's id, when this is a module.
     pub fn module_id(&self) -> Option<ModuleId> {
         self.module().map(|module| ModuleId(module.into()))
+    }
+}
+
+impl FromStr for EntityId {
+    type Err = IdError;
+
+    fn from_str(text: &str) -> Result<EntityId, IdError> {
+        EntityId::parse(text)
     }
 }
 

@@ -13,15 +13,13 @@ use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::Client as HttpClient;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::CertificateDer;
-use rustls::RootCertStore;
 
 use crate::connection_string::ConnectionString;
 use crate::error::Error;
 use crate::retry::RetryPolicy;
 use crate::token::TokenSource;
 use crate::transport::Transport;
+use crate::trust;
 
 /// Connections kept open to the hub when idle.
 const MAX_IDLE_CONNECTIONS: usize = 32;
@@ -37,6 +35,14 @@ pub struct Client {
 impl Client {
     /// A client with default settings that trusts the certificate authorities of the operating system.
     ///
+    /// ```no_run
+    /// # async fn example(hub: ostler_service_sdk::Client) -> Result<(), ostler_service_sdk::Error> {
+    /// use ostler_service_sdk::Client;
+    ///
+    /// let hub = Client::from_connection_string("HostName=…;SharedAccessKeyName=service;SharedAccessKey=…")?;
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// When the connection string is unusable, or the system's certificate authorities cannot be read.
     pub fn from_connection_string(text: &str) -> Result<Self, Error> {
@@ -44,6 +50,19 @@ impl Client {
     }
 
     /// Starts from a connection string and lets the rest be set.
+    ///
+    /// ```no_run
+    /// # async fn example(hub: ostler_service_sdk::Client) -> Result<(), ostler_service_sdk::Error> {
+    /// use ostler_service_sdk::{Client, RetryPolicy};
+    /// use std::time::Duration;
+    ///
+    /// let hub = Client::builder("HostName=localhost:8443;SharedAccessKeyName=service;SharedAccessKey=…")?
+    ///     .root_ca_pem(std::fs::read("ostler-data/ca.pem").unwrap_or_default())
+    ///     .retry(RetryPolicy { budget: Duration::from_secs(120), max_attempts: 20, ..RetryPolicy::default() })
+    ///     .user_agent("my-back-end/1.0")
+    ///     .build()?;
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// When the connection string is unusable.
@@ -215,29 +234,8 @@ impl Builder {
         Ok(rustls::ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(|error| Error::Setup(format!("TLS: {error}")))?
-            .with_root_certificates(self.roots()?)
+            .with_root_certificates(trust::roots(&self.root_ca_pem, self.system_roots && !self.plain_http)?)
             .with_no_client_auth())
-    }
-
-    fn roots(&self) -> Result<RootCertStore, Error> {
-        let mut roots = RootCertStore::empty();
-        for pem in &self.root_ca_pem {
-            for certificate in CertificateDer::pem_slice_iter(pem) {
-                let certificate =
-                    certificate.map_err(|error| Error::Setup(format!("the CA file is not PEM: {error}")))?;
-                roots
-                    .add(certificate)
-                    .map_err(|error| Error::Setup(format!("the CA file holds no usable CA: {error}")))?;
-            }
-        }
-        if roots.is_empty() && !self.root_ca_pem.is_empty() {
-            return Err(Error::Setup("the CA file holds no certificate".into()));
-        }
-        if self.system_roots && !self.plain_http {
-            // Single unreadable certificates are common and harmless; a handshake will say if one was needed.
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        }
-        Ok(roots)
     }
 }
 

@@ -9,6 +9,7 @@ use std::fmt;
 use std::time::Duration;
 
 use http::{HeaderMap, StatusCode};
+use ostler_core::id::IdError;
 use ostler_wire::rest::error::{ErrorCode, ErrorReport, ERROR_CODE_HEADER};
 
 use crate::connection_string::ConnectionStringError;
@@ -60,6 +61,9 @@ pub enum Error {
     /// The connection string is unusable.
     #[error("connection string: {0}")]
     ConnectionString(#[from] ConnectionStringError),
+    /// The name of a device or module breaks the rules of such names; nothing was sent.
+    #[error("{0}")]
+    Id(#[from] IdError),
     /// The client was set up in a way that cannot work.
     #[error("{0}")]
     Setup(String),
@@ -105,6 +109,8 @@ pub struct Fault {
     pub status: u16,
     /// The service's error code, if the answer named one that is known.
     pub code: Option<ErrorCode>,
+    /// The service's number for the error, such as 404103, known to this version or not (service §3.3).
+    pub number: Option<u32>,
     /// The service's error name, such as `DeviceNotOnline`, if the answer carried one, known or not.
     pub name: Option<String>,
     /// What the hub says, for people.
@@ -123,6 +129,7 @@ impl Error {
             Self::Connect { .. } | Self::Interrupted { .. } => ErrorKind::Unreachable,
             Self::Timeout { .. } => ErrorKind::Timeout,
             Self::UnexpectedAnswer { .. } => ErrorKind::Protocol,
+            Self::Id(_) => ErrorKind::Invalid,
             Self::ConnectionString(_) | Self::Setup(_) => ErrorKind::Setup,
         }
     }
@@ -133,6 +140,41 @@ impl Error {
             Self::Service(fault) => Some(fault),
             _ => None,
         }
+    }
+
+    /// The service's error code (service §3.3), when the hub named one that is known.
+    ///
+    /// ```
+    /// # fn example(error: ostler_service_sdk::Error) {
+    /// use ostler_service_sdk::ErrorCode;
+    ///
+    /// if error.code() == Some(ErrorCode::DeviceNotOnline) {
+    ///     println!("it sleeps; try again when it has woken up");
+    /// }
+    /// # }
+    /// ```
+    pub fn code(&self) -> Option<ErrorCode> {
+        self.fault().and_then(|fault| fault.code)
+    }
+
+    /// Whether the same call may succeed later without anybody changing anything: the hub was busy, away, or out of
+    /// reach. The client has tried again already, as [`crate::RetryPolicy`] says, unless the call may have been
+    /// executed; see [`ErrorKind`] for what to do about the others.
+    pub fn is_transient(&self) -> bool {
+        let passes = matches!(
+            self.kind(),
+            ErrorKind::Unreachable | ErrorKind::Timeout | ErrorKind::Busy | ErrorKind::Server
+        );
+        passes && !self.is_untrusted_certificate()
+    }
+
+    /// Whether the hub does not know the route at all: one of Ostler's own was asked of Azure IoT Hub, or of a hub
+    /// that runs with `--compat strict`.
+    pub fn is_unknown_route(&self) -> bool {
+        self.fault().is_some_and(|fault| match fault.code {
+            Some(code) => matches!(code, ErrorCode::GenericNotFound | ErrorCode::FeatureNotSupported),
+            None => matches!(fault.status, 404 | 405 | 501),
+        })
     }
 
     /// Whether the hub's certificate, rather than the network, is what stopped the connection.
@@ -185,9 +227,9 @@ impl Fault {
     pub(crate) fn read(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Self {
         let report = ErrorReport::parse(body);
         let header = header_text(headers, ERROR_CODE_HEADER);
-        let (body_code, mut message, tracking_id) = match report {
-            Some(report) => (report.code, report.message, report.tracking_id),
-            None => (None, foreign_text(body), None),
+        let (body_code, number, mut message, tracking_id) = match report {
+            Some(report) => (report.code, report.number, report.message, report.tracking_id),
+            None => (None, None, foreign_text(body), None),
         };
         let code = body_code.or_else(|| ErrorCode::try_from(header.as_deref()?).ok());
         if message.is_empty() {
@@ -196,6 +238,7 @@ impl Fault {
         Self {
             status: status.as_u16(),
             code,
+            number: code.map(ErrorCode::number).or(number),
             name: code.map(|code| code.name().to_owned()).or(header),
             message,
             tracking_id,
@@ -206,9 +249,10 @@ impl Fault {
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.code, &self.name) {
-            (Some(code), _) => write!(f, "{code} ({})", code.number())?,
-            (None, Some(name)) => write!(f, "{name} (HTTP {})", self.status)?,
+        match (&self.name, self.number) {
+            (Some(name), Some(number)) => write!(f, "{name} ({number})")?,
+            (None, Some(number)) => write!(f, "error {number}")?,
+            (Some(name), None) => write!(f, "{name} (HTTP {})", self.status)?,
             (None, None) => write!(f, "HTTP {}", self.status)?,
         }
         write!(f, ": {}", self.message)
@@ -271,6 +315,7 @@ mod tests {
             Fault {
                 status: 404,
                 code: Some(ErrorCode::DeviceNotOnline),
+                number: Some(404_103),
                 name: Some("DeviceNotOnline".into()),
                 message: "Timed out.".into(),
                 tracking_id: Some("0a1b-G:0".into()),
@@ -290,6 +335,18 @@ mod tests {
         assert_eq!(read(400, &[], r#"{"Message":"ErrorCode:ArgumentNull;"}"#).message, "Bad Request");
         let novel = read(400, &[("iothub-errorcode", "Novel")], r#"{"Message":"ErrorCode:Novel;x"}"#);
         assert_eq!(novel.to_string(), "Novel (HTTP 400): x");
+        let numbered = read(404, &[], r#"{"Message":"{\"errorCode\":404999,\"message\":\"x\"}"}"#);
+        assert_eq!((numbered.code, numbered.number), (None, Some(404_999)));
+        assert_eq!(numbered.to_string(), "error 404999: x");
+    }
+
+    #[test]
+    fn a_missing_route_is_no_missing_job() {
+        let unknown = |fault: Fault| Error::Service(Box::new(fault)).is_unknown_route();
+        assert!(unknown(read(404, &[], "")));
+        assert!(unknown(read(404, &[], r#"{"Message":"ErrorCode:GenericNotFound;x"}"#)));
+        assert!(!unknown(read(404, &[], r#"{"Message":"ErrorCode:JobNotFound;j"}"#)));
+        assert!(!unknown(read(401, &[], "")));
     }
 
     #[test]

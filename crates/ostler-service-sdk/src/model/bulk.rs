@@ -38,7 +38,6 @@ impl ImportMode {
 /// One device or module of a bulk write; also one line of an export file.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-#[non_exhaustive]
 pub struct BulkEntry {
     /// The device.
     pub id: String,

@@ -6,12 +6,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::JsonObject;
+use crate::ops::IfMatch;
 
 /// Settings that every twin gets that meets a condition. What is `None` or empty is left out; in an update that means
 /// "as it is" to Ostler.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[non_exhaustive]
 pub struct Configuration {
     /// 1 to 128 lower-case letters, digits and `- + % _ * ! '`.
     pub id: String,
@@ -70,12 +70,16 @@ impl Configuration {
             ..Self::default()
         }
     }
+
+    /// The condition that a write finds this very state of the configuration.
+    pub fn if_match(&self) -> IfMatch {
+        IfMatch::from_etag(self.etag.as_deref())
+    }
 }
 
 /// What a configuration sets; one of the three. A path is `properties.desired.a.b`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[non_exhaustive]
 pub struct ConfigurationContent {
     /// On devices: values by path.
     #[serde(default, skip_serializing_if = "Option::is_none")]

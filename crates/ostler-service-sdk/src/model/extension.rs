@@ -130,7 +130,6 @@ words! {
 /// A shared access policy. `Debug` hides its keys.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[non_exhaustive]
 pub struct Policy {
     /// Up to 64 characters.
     pub name: String,

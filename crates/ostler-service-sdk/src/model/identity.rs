@@ -4,7 +4,10 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{words, JsonObject};
+use ostler_core::id::EntityId;
+
+use super::{words, JsonObject, KeySlot};
+use crate::ops::IfMatch;
 
 words! {
     /// Whether a device may sign in.
@@ -43,7 +46,6 @@ words! {
 /// A device as the registry knows it. Written back whole on update; read-only fields are ignored by the hub.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[non_exhaustive]
 pub struct Device {
     /// 1–128 characters, case-sensitive; cannot be changed.
     pub device_id: String,
@@ -113,10 +115,41 @@ impl Device {
     }
 }
 
+impl Device {
+    /// What the device signs in with, as its program wants to be told: [`Authentication::connection_string`] with the
+    /// primary key.
+    ///
+    /// ```no_run
+    /// # async fn example(hub: ostler_service_sdk::Client) -> Result<(), ostler_service_sdk::Error> {
+    /// use ostler_service_sdk::Device;
+    ///
+    /// let pump = hub.create_device(&Device::new("pump-7")).await?;
+    /// println!("{}", pump.connection_string(hub.hostname()).unwrap_or_default());
+    /// # Ok(()) }
+    /// ```
+    pub fn connection_string(&self, hostname: &str) -> Option<String> {
+        let id = EntityId::parse(&self.device_id).ok()?;
+        self.authentication.as_ref()?.connection_string(hostname, &id, KeySlot::Primary)
+    }
+
+    /// The condition that a write finds this very state of the identity.
+    pub fn if_match(&self) -> IfMatch {
+        IfMatch::from_etag(self.etag.as_deref())
+    }
+}
+
 /// A module of a device.
+///
+/// ```no_run
+/// # async fn example(hub: ostler_service_sdk::Client) -> Result<(), ostler_service_sdk::Error> {
+/// use ostler_service_sdk::Module;
+///
+/// let valve = hub.create_module(&Module::new("pump-7", "valve")).await?;
+/// println!("{}", valve.connection_string(hub.hostname()).unwrap_or_default());
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[non_exhaustive]
 pub struct Module {
     /// The device it belongs to.
     pub device_id: String,
@@ -169,10 +202,30 @@ impl Module {
     }
 }
 
+impl Module {
+    /// What the module signs in with: [`Authentication::connection_string`] with the primary key.
+    pub fn connection_string(&self, hostname: &str) -> Option<String> {
+        let id = EntityId::parse(&format!("{}/{}", self.device_id, self.module_id)).ok()?;
+        self.authentication.as_ref()?.connection_string(hostname, &id, KeySlot::Primary)
+    }
+
+    /// The condition that a write finds this very state of the identity.
+    pub fn if_match(&self) -> IfMatch {
+        IfMatch::from_etag(self.etag.as_deref())
+    }
+}
+
 /// How an identity proves itself, with what that needs.
+///
+/// ```
+/// use ostler_service_sdk::{Authentication, Device};
+///
+/// let by_certificate =
+///     Device { authentication: Some(Authentication::certificate_authority()), ..Device::new("pump-7") };
+/// # let _ = by_certificate;
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[non_exhaustive]
 pub struct Authentication {
     /// Inferred by the hub when absent.
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
@@ -213,6 +266,24 @@ impl Authentication {
     /// A certificate that a registered authority issued to the device's id.
     pub fn certificate_authority() -> Self {
         Self { kind: Some(AuthenticationType::CertificateAuthority), ..Self::default() }
+    }
+
+    /// `HostName=…;DeviceId=…;SharedAccessKey=…` as Azure writes it, or with `x509=true` for an identity that shows a
+    /// certificate (device §1.1). `None` for an identity that has neither, or lacks this key.
+    pub fn connection_string(&self, hostname: &str, id: &EntityId, slot: KeySlot) -> Option<String> {
+        let module = id.module().map_or_else(String::new, |module| format!(";ModuleId={module}"));
+        let key = match slot {
+            KeySlot::Primary => self.primary_key(),
+            KeySlot::Secondary => self.secondary_key(),
+        };
+        let proof = match (key, &self.kind) {
+            (Some(key), _) => format!("SharedAccessKey={key}"),
+            (None, Some(AuthenticationType::SelfSigned | AuthenticationType::CertificateAuthority)) => {
+                "x509=true".to_owned()
+            }
+            (None, _) => return None,
+        };
+        Some(format!("HostName={hostname};DeviceId={}{module};{proof}", id.device()))
     }
 
     /// The primary symmetric key, if the identity has one.
@@ -307,6 +378,25 @@ mod tests {
             serde_json::to_string(&Device::new("d")).unwrap(),
             r#"{"deviceId":"d","statusReason":null}"#
         );
+    }
+
+    #[test]
+    fn a_connection_string_as_azure_writes_it() {
+        let keys = Authentication::symmetric(Some("AAE=".into()), Some("AAI=".into()));
+        let write = |id: &str, authentication: &Authentication, slot| {
+            authentication.connection_string("h", &EntityId::parse(id).unwrap(), slot)
+        };
+        assert_eq!(
+            write("d", &keys, KeySlot::Primary).unwrap(),
+            "HostName=h;DeviceId=d;SharedAccessKey=AAE="
+        );
+        assert_eq!(
+            write("d/m", &keys, KeySlot::Secondary).unwrap(),
+            "HostName=h;DeviceId=d;ModuleId=m;SharedAccessKey=AAI="
+        );
+        let certificate = Authentication::certificate_authority();
+        assert_eq!(write("d", &certificate, KeySlot::Primary).unwrap(), "HostName=h;DeviceId=d;x509=true");
+        assert_eq!(write("d", &Authentication::default(), KeySlot::Primary), None);
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! Jobs: one piece of work for many devices (service §10), and what Ostler adds to them.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use ostler_core::time::Timestamp;
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
@@ -109,6 +110,32 @@ impl NewJob {
         }
     }
 
+    /// The same job, to start then instead of at once.
+    ///
+    /// ```
+    /// use ostler_service_sdk::{JobWork, MethodCall, NewJob};
+    /// use std::time::{Duration, SystemTime};
+    ///
+    /// let tonight = SystemTime::now() + Duration::from_secs(8 * 3600);
+    /// let job = NewJob::new("reboot-1", JobWork::Method(MethodCall::new("reboot")), "tags.site = 'A'");
+    /// let job = job.starting_at(tonight);
+    /// # assert!(job.start_time.is_some());
+    /// ```
+    #[must_use]
+    pub fn starting_at(mut self, time: SystemTime) -> Self {
+        let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let secs = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
+        self.start_time = Some(Timestamp::from_unix_secs(secs).to_string());
+        self
+    }
+
+    /// The same job, going through its devices in this way. Only Ostler knows how.
+    #[must_use]
+    pub fn with_rollout(mut self, rollout: Rollout) -> Self {
+        self.rollout = Some(rollout);
+        self
+    }
+
     /// What kind of work it is.
     pub fn kind(&self) -> JobType {
         match self.work {
@@ -156,9 +183,20 @@ impl Serialize for ForcedPatch<'_> {
 
 /// How a job goes through its devices. The default is Azure's way: all at once, each device tried once, devices that
 /// are offline waited for until the job's time is over.
+///
+/// ```
+/// use ostler_service_sdk::{Gate, Rollout, Waves};
+///
+/// let careful = Rollout {
+///     rate: Some(50),
+///     waves: Some(Waves::Percent(vec![1, 10])),
+///     gate: Some(Gate { min_success_percent: Some(95), soak_secs: Some(600), ..Gate::default() }),
+///     ..Rollout::default()
+/// };
+/// # let _ = careful;
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[non_exhaustive]
 pub struct Rollout {
     /// Devices begun per second, at most.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -213,7 +251,6 @@ pub enum Waves {
 /// What must hold for a job to go on. A member that is not there holds always.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[non_exhaustive]
 pub struct Gate {
     /// The share of a wave that must succeed for the next one to begin, in percent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -439,11 +476,11 @@ mod tests {
 
     #[test]
     fn a_method_job_as_the_service_expects_it() {
-        let mut job = NewJob::new("j1", JobWork::Method(MethodCall::new("reboot")), "*");
-        job.start_time = Some("2026-01-31T03:00:00Z".into());
+        let job = NewJob::new("j1", JobWork::Method(MethodCall::new("reboot")), "*");
+        let job = job.starting_at(UNIX_EPOCH + Duration::from_secs(1_769_828_400));
         assert_eq!(
             serde_json::to_string(&job).unwrap(),
-            r#"{"jobId":"j1","type":"scheduleDeviceMethod","cloudToDeviceMethod":{"methodName":"reboot","responseTimeoutInSeconds":30,"connectTimeoutInSeconds":0},"queryCondition":"*","startTime":"2026-01-31T03:00:00Z","maxExecutionTimeInSeconds":3600}"#
+            r#"{"jobId":"j1","type":"scheduleDeviceMethod","cloudToDeviceMethod":{"methodName":"reboot","responseTimeoutInSeconds":30,"connectTimeoutInSeconds":0},"queryCondition":"*","startTime":"2026-01-31T03:00:00.0000000Z","maxExecutionTimeInSeconds":3600}"#
         );
     }
 

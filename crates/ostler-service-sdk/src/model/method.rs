@@ -2,12 +2,23 @@
 
 use std::time::Duration;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 
 use super::JsonObject;
 
 /// A call to a device. It is executed at most once and never queued.
+///
+/// ```
+/// use ostler_service_sdk::MethodCall;
+/// use std::time::Duration;
+///
+/// let call = MethodCall::new("rebootDevice")
+///     .with_payload(serde_json::json!({ "delaySecs": 5 }))
+///     .with_response_timeout(Duration::from_secs(60));
+/// assert_eq!(call.method_name, "rebootDevice");
+/// ```
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct MethodCall {
@@ -34,6 +45,27 @@ impl MethodCall {
             connect_timeout: Duration::ZERO,
         }
     }
+
+    /// The same call with this payload; `serde_json::to_value` makes one of anything that serde can write.
+    #[must_use]
+    pub fn with_payload(mut self, payload: impl Into<Value>) -> Self {
+        self.payload = Some(payload.into());
+        self
+    }
+
+    /// The same call with this much time for the device, 5 s to 300 s.
+    #[must_use]
+    pub fn with_response_timeout(mut self, timeout: Duration) -> Self {
+        self.response_timeout = timeout;
+        self
+    }
+
+    /// The same call, to a device that may take this long to connect, up to 300 s.
+    #[must_use]
+    pub fn with_connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
+        self
+    }
 }
 
 fn whole_seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
@@ -52,6 +84,26 @@ pub struct MethodResult {
     /// Members this version does not know.
     #[serde(flatten)]
     pub extra: JsonObject,
+}
+
+impl MethodResult {
+    /// The payload as a type of the caller's.
+    ///
+    /// ```
+    /// # fn example(answer: ostler_service_sdk::MethodResult) -> Result<(), serde_json::Error> {
+    /// #[derive(serde::Deserialize)]
+    /// struct Started {
+    ///     at: String,
+    /// }
+    /// println!("rebooting since {}", answer.payload_as::<Started>()?.at);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// When the payload is not of the type.
+    pub fn payload_as<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
+        T::deserialize(&self.payload)
+    }
 }
 
 #[cfg(test)]

@@ -1,10 +1,13 @@
 //! Twins and what may be written of them (service §8).
 
+use serde::de::DeserializeOwned;
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 
 use super::identity::X509Thumbprint;
+use crate::ops::IfMatch;
+
 use super::{AuthenticationType, Capabilities, ConnectionState, JsonObject, Status};
 
 /// The whole twin of a device or module.
@@ -64,6 +67,53 @@ pub struct Twin {
     pub extra: JsonObject,
 }
 
+impl Twin {
+    /// The condition that a write finds this very state of the twin.
+    ///
+    /// ```no_run
+    /// # async fn example(hub: ostler_service_sdk::Client) -> Result<(), ostler_service_sdk::Error> {
+    /// # use ostler_service_sdk::{ErrorKind, TwinPatch};
+    /// let pump = "pump-7".parse()?;
+    /// let twin = hub.twin(&pump).await?;
+    /// let patch = TwinPatch::desired(serde_json::json!({ "interval": 30 }));
+    /// match hub.patch_twin(&pump, &patch, twin.if_match()).await {
+    ///     Err(error) if error.kind() == ErrorKind::PreconditionFailed => println!("somebody was faster"),
+    ///     result => println!("now at version {:?}", result?.version),
+    /// }
+    /// # Ok(()) }
+    /// ```
+    pub fn if_match(&self) -> IfMatch {
+        IfMatch::from_etag(self.etag.as_deref())
+    }
+
+    /// What the device reported, as a type of the caller's. `$metadata` and `$version` are members like all others.
+    ///
+    /// ```
+    /// # fn example(twin: ostler_service_sdk::Twin) -> Result<(), serde_json::Error> {
+    /// #[derive(serde::Deserialize)]
+    /// #[serde(rename_all = "camelCase")]
+    /// struct Reported {
+    ///     last_reboot: Option<String>,
+    /// }
+    /// println!("last reboot: {:?}", twin.reported_as::<Reported>()?.last_reboot);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// When the properties are not of the type.
+    pub fn reported_as<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
+        T::deserialize(&self.properties.reported)
+    }
+
+    /// What back ends desire, as a type of the caller's; see [`Twin::reported_as`].
+    ///
+    /// # Errors
+    /// When the properties are not of the type.
+    pub fn desired_as<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
+        T::deserialize(&self.properties.desired)
+    }
+}
+
 /// The two property sections, each with `$metadata` and `$version`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Properties {
@@ -76,6 +126,17 @@ pub struct Properties {
 }
 
 /// What a back end may write of a twin. In a patch `null` deletes; in a replacement an absent section becomes empty.
+///
+/// ```
+/// use ostler_service_sdk::TwinPatch;
+/// use serde_json::json;
+///
+/// let both = TwinPatch { tags: Some(json!({ "site": "A" })), desired: Some(json!({ "floor": null })) };
+/// assert_eq!(
+///     serde_json::to_string(&both).unwrap(),
+///     r#"{"tags":{"site":"A"},"properties":{"desired":{"floor":null}}}"#
+/// );
+/// ```
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct TwinPatch {
     /// An object to merge, or null to clear all tags.

@@ -56,6 +56,17 @@ pub struct BulkSummary {
 impl Client {
     /// One bulk request of up to [`MAX_BULK_ENTRIES`] entries. Entries that fail are in the result, not an error.
     ///
+    /// ```no_run
+    /// # async fn example(hub: ostler_service_sdk::Client) -> Result<(), ostler_service_sdk::Error> {
+    /// use ostler_service_sdk::{BulkEntry, ImportMode};
+    ///
+    /// let entries = ["pump-1", "pump-2"].map(|id| BulkEntry::new(ImportMode::Create, id));
+    /// for error in hub.bulk(&entries).await?.errors {
+    ///     println!("{}: {}", error.device_id, error.error_code);
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// When the request as a whole was refused: too many entries, the same device twice, no right to write.
     pub async fn bulk(&self, entries: &[BulkEntry]) -> Result<BulkResult, Error> {
@@ -75,6 +86,18 @@ impl Client {
     }
 
     /// Writes any number of entries, read lazily, and reports after each request.
+    ///
+    /// ```no_run
+    /// # async fn example(hub: ostler_service_sdk::Client) -> Result<(), ostler_service_sdk::Error> {
+    /// use ostler_service_sdk::{BulkEntry, BulkOptions, ImportMode};
+    ///
+    /// let entries = (0..10_000).map(|n| BulkEntry::new(ImportMode::CreateOrUpdate, format!("pump-{n}")));
+    /// let summary = hub
+    ///     .bulk_all(entries, BulkOptions::default(), |chunk| println!("{} more", chunk.entries))
+    ///     .await?;
+    /// println!("{} of {} failed", summary.failed, summary.entries);
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// The first request that failed as a whole ends it; requests in flight are then abandoned, and their entries may

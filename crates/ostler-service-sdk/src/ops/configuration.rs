@@ -13,6 +13,14 @@ use crate::Client;
 impl Client {
     /// Up to `top` configurations with their metrics; a hub holds 100 at most.
     ///
+    /// ```no_run
+    /// # async fn example(hub: ostler_service_sdk::Client) -> Result<(), ostler_service_sdk::Error> {
+    /// for configuration in hub.configurations(100).await? {
+    ///     println!("{}", configuration.id);
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// See [`Error`].
     pub async fn configurations(&self, top: u32) -> Result<Vec<Configuration>, Error> {
@@ -23,6 +31,13 @@ impl Client {
 
     /// A configuration with its metrics, counted now.
     ///
+    /// ```no_run
+    /// # async fn example(hub: ostler_service_sdk::Client) -> Result<(), ostler_service_sdk::Error> {
+    /// let metrics = hub.configuration("fans-1").await?.system_metrics.unwrap_or_default();
+    /// println!("applied to {:?}", metrics.results.get("appliedCount"));
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// [`crate::ErrorKind::NotFound`] when there is no such configuration.
     pub async fn configuration(&self, id: &str) -> Result<Configuration, Error> {
@@ -31,6 +46,16 @@ impl Client {
 
     /// Makes a configuration; twins follow.
     ///
+    /// ```no_run
+    /// # async fn example(hub: ostler_service_sdk::Client) -> Result<(), ostler_service_sdk::Error> {
+    /// use ostler_service_sdk::{Configuration, ConfigurationContent, JsonObject};
+    ///
+    /// let settings = JsonObject::from_iter([("properties.desired.fan".to_owned(), 2.into())]);
+    /// let content = ConfigurationContent::devices(settings);
+    /// hub.create_configuration(&Configuration::new("fans-1", content, "tags.site = 'A'", 10)).await?;
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// [`crate::ErrorKind::Conflict`] when the id is taken, [`crate::ErrorKind::Invalid`] when a member breaks a rule.
     pub async fn create_configuration(&self, configuration: &Configuration) -> Result<Configuration, Error> {
@@ -38,6 +63,14 @@ impl Client {
     }
 
     /// Changes a configuration: all but its content can be changed.
+    ///
+    /// ```no_run
+    /// # async fn example(hub: ostler_service_sdk::Client) -> Result<(), ostler_service_sdk::Error> {
+    /// let mut fans = hub.configuration("fans-1").await?;
+    /// fans.priority = Some(20);
+    /// hub.update_configuration(&fans, fans.if_match()).await?;
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// [`crate::ErrorKind::NotFound`], [`crate::ErrorKind::PreconditionFailed`] when the etag differs, or
@@ -52,6 +85,14 @@ impl Client {
 
     /// Deletes a configuration; its settings are removed from twins.
     ///
+    /// ```no_run
+    /// # async fn example(hub: ostler_service_sdk::Client) -> Result<(), ostler_service_sdk::Error> {
+    /// use ostler_service_sdk::IfMatch;
+    ///
+    /// hub.delete_configuration("fans-1", IfMatch::Any).await?;
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// [`crate::ErrorKind::NotFound`], or [`crate::ErrorKind::PreconditionFailed`] when the etag differs.
     pub async fn delete_configuration(&self, id: &str, if_match: IfMatch) -> Result<(), Error> {
@@ -59,6 +100,16 @@ impl Client {
     }
 
     /// Says what is wrong with the queries of a configuration to be made.
+    ///
+    /// ```no_run
+    /// # async fn example(hub: ostler_service_sdk::Client) -> Result<(), ostler_service_sdk::Error> {
+    /// use ostler_service_sdk::ConfigurationQueries;
+    ///
+    /// let queries = ConfigurationQueries { target_condition: Some("tags.site =".into()), ..Default::default() };
+    /// let errors = hub.test_configuration_queries(&queries).await?;
+    /// println!("{}", errors.target_condition_error.unwrap_or_else(|| "fine".into()));
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// See [`Error`]; a wrong query is none.
@@ -74,6 +125,17 @@ impl Client {
     }
 
     /// Puts content into the modules of an edge device, once.
+    ///
+    /// ```no_run
+    /// # async fn example(hub: ostler_service_sdk::Client) -> Result<(), ostler_service_sdk::Error> {
+    /// use ostler_service_sdk::{ConfigurationContent, JsonObject};
+    /// use std::collections::BTreeMap;
+    ///
+    /// let settings = JsonObject::from_iter([("properties.desired.fan".to_owned(), 2.into())]);
+    /// let content = ConfigurationContent::edge(BTreeMap::from([("cooler".to_owned(), settings)]));
+    /// hub.apply_configuration_content(&"gateway-1".parse()?, &content).await?;
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// [`crate::ErrorKind::NotFound`], or [`crate::ErrorKind::Invalid`] for a device that is not an edge device.

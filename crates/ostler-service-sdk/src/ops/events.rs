@@ -17,6 +17,18 @@ impl Client {
     /// Opens the live event stream. It shows what happens from now on, keeps nothing, and ends with the connection;
     /// a listener that reads too slowly loses events.
     ///
+    /// ```no_run
+    /// # async fn example(hub: ostler_service_sdk::Client) -> Result<(), ostler_service_sdk::Error> {
+    /// use ostler_service_sdk::{EventFilter, EventKind};
+    ///
+    /// let filter = EventFilter { kinds: vec![EventKind::Telemetry], ..EventFilter::default() };
+    /// let mut events = hub.events(&filter).await?;
+    /// while let Some(event) = events.try_next().await? {
+    ///     println!("{:?}: {:?}", event.device_id, event.details.get("body"));
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// [`crate::ErrorKind::Unauthorized`] without the right to connect as a service.
     pub async fn events(&self, filter: &EventFilter) -> Result<EventStream, Error> {

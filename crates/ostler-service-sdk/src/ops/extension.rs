@@ -28,6 +28,12 @@ pub struct Probe {
 impl Client {
     /// How the hub is doing.
     ///
+    /// ```no_run
+    /// # async fn example(hub: ostler_service_sdk::Client) -> Result<(), ostler_service_sdk::Error> {
+    /// println!("{:?}", hub.status().await?.get("version"));
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// See [`Error`].
     pub async fn status(&self) -> Result<HubStatus, Error> {
@@ -35,6 +41,13 @@ impl Client {
     }
 
     /// Whether the hub answers at all, how fast, and what time it has. An answer that refuses the caller is an answer too.
+    ///
+    /// ```no_run
+    /// # async fn example(hub: ostler_service_sdk::Client) -> Result<(), ostler_service_sdk::Error> {
+    /// let probe = hub.probe().await?;
+    /// println!("{} ms, {:?}", probe.round_trip.as_millis(), probe.refusal.map(|error| error.to_string()));
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// When there is no answer.
@@ -50,6 +63,13 @@ impl Client {
 
     /// Why a device or module is or is not online.
     ///
+    /// ```no_run
+    /// # async fn example(hub: ostler_service_sdk::Client) -> Result<(), ostler_service_sdk::Error> {
+    /// let diagnosis = hub.diagnosis(&"pump-7".parse()?).await?;
+    /// println!("{}", diagnosis.summary.unwrap_or_default());
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// See [`Error`]. A name nobody registered is a finding, not an error.
     pub async fn diagnosis(&self, id: &EntityId) -> Result<Diagnosis, Error> {
@@ -63,6 +83,14 @@ impl Client {
 
     /// All shared access policies, keys included.
     ///
+    /// ```no_run
+    /// # async fn example(hub: ostler_service_sdk::Client) -> Result<(), ostler_service_sdk::Error> {
+    /// for policy in hub.policies().await? {
+    ///     println!("{}: {:?}", policy.name, policy.rights);
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// [`crate::ErrorKind::Unauthorized`] for a policy that lacks a right.
     pub async fn policies(&self) -> Result<Vec<Policy>, Error> {
@@ -71,6 +99,12 @@ impl Client {
 
     /// One shared access policy, keys included.
     ///
+    /// ```no_run
+    /// # async fn example(hub: ostler_service_sdk::Client) -> Result<(), ostler_service_sdk::Error> {
+    /// println!("{:?}", hub.policy("service").await?.rights);
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// [`crate::ErrorKind::NotFound`] when there is no such policy.
     pub async fn policy(&self, name: &str) -> Result<Policy, Error> {
@@ -78,6 +112,15 @@ impl Client {
     }
 
     /// Creates a policy and returns it with its keys.
+    ///
+    /// ```no_run
+    /// # async fn example(hub: ostler_service_sdk::Client) -> Result<(), ostler_service_sdk::Error> {
+    /// use ostler_service_sdk::{Policy, Right};
+    ///
+    /// let reports = hub.create_policy(&Policy::new("reports", vec![Right::ServiceConnect])).await?;
+    /// assert!(reports.primary_key.is_some());
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// [`crate::ErrorKind::Conflict`] when the name is taken.
@@ -89,6 +132,12 @@ impl Client {
 
     /// Deletes a policy; whoever signs in with it is locked out.
     ///
+    /// ```no_run
+    /// # async fn example(hub: ostler_service_sdk::Client) -> Result<(), ostler_service_sdk::Error> {
+    /// hub.delete_policy("reports").await?;
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// [`crate::ErrorKind::NotFound`] when there is no such policy.
     pub async fn delete_policy(&self, name: &str) -> Result<(), Error> {
@@ -96,6 +145,15 @@ impl Client {
     }
 
     /// Replaces one of a policy's keys and returns the policy.
+    ///
+    /// ```no_run
+    /// # async fn example(hub: ostler_service_sdk::Client) -> Result<(), ostler_service_sdk::Error> {
+    /// use ostler_service_sdk::KeySlot;
+    ///
+    /// let reports = hub.rotate_policy("reports", KeySlot::Secondary).await?;
+    /// println!("{} has a new secondary key", reports.name);
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// [`crate::ErrorKind::NotFound`] when there is no such policy.
@@ -107,6 +165,14 @@ impl Client {
 
     /// The authorities whose certificates devices may sign in with.
     ///
+    /// ```no_run
+    /// # async fn example(hub: ostler_service_sdk::Client) -> Result<(), ostler_service_sdk::Error> {
+    /// for authority in hub.certificate_authorities().await? {
+    ///     println!("{}", authority.name);
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// See [`Error`].
     pub async fn certificate_authorities(&self) -> Result<Vec<CertificateAuthority>, Error> {
@@ -114,6 +180,13 @@ impl Client {
     }
 
     /// Adds an authority, or replaces the one of that name.
+    ///
+    /// ```no_run
+    /// # async fn example(hub: ostler_service_sdk::Client) -> Result<(), ostler_service_sdk::Error> {
+    /// let pem = "-----BEGIN CERTIFICATE-----…";
+    /// hub.put_certificate_authority("plant", pem).await?;
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// [`crate::ErrorKind::Invalid`] when the PEM is no certificate of an authority.
@@ -130,6 +203,12 @@ impl Client {
 
     /// Removes an authority.
     ///
+    /// ```no_run
+    /// # async fn example(hub: ostler_service_sdk::Client) -> Result<(), ostler_service_sdk::Error> {
+    /// hub.delete_certificate_authority("plant").await?;
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// [`crate::ErrorKind::NotFound`] when there is none of that name.
     pub async fn delete_certificate_authority(&self, name: &str) -> Result<(), Error> {
@@ -137,6 +216,15 @@ impl Client {
     }
 
     /// Makes a consistent copy of the hub's data in a folder on the hub's own machine, while it serves.
+    ///
+    /// ```no_run
+    /// # async fn example(hub: ostler_service_sdk::Client) -> Result<(), ostler_service_sdk::Error> {
+    /// use std::time::Duration;
+    ///
+    /// let report = hub.backup("/var/backups/ostler/monday", Duration::from_secs(600)).await?;
+    /// println!("{} records", report.records);
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// [`crate::ErrorKind::Conflict`] or [`crate::ErrorKind::Invalid`] when the folder cannot be used.

@@ -3,7 +3,7 @@
 //! Invariant: a job is created once, however often its creation is sent: its id is the caller's, and a conflict that
 //! this client may have caused itself is resolved by comparing the jobs.
 
-use futures_util::stream::{self, Stream, TryStreamExt};
+use futures_util::stream::{self, TryStreamExt};
 use http::Method;
 use ostler_wire::rest::error::ErrorCode;
 use ostler_wire::rest::page::{CONTINUATION_HEADER, MAX_ITEM_COUNT_HEADER};
@@ -15,10 +15,12 @@ use super::{encode, json_body};
 use crate::error::Error;
 use crate::model::{DryRun, Job, JobStatus, JobType, NewJob};
 use crate::retry::Safety;
+use crate::rows::Rows;
 use crate::transport::{Call, Reply};
 use crate::Client;
 
 mod compare;
+mod follow;
 
 /// A job's state as it changes; the last one is final.
 pub type JobProgress = LineStream<Job>;
@@ -69,6 +71,18 @@ impl Client {
     /// Creates a job: by Azure's route, or by Ostler's own if it has a rollout. Sending it again after an attempt
     /// without an answer does no harm: a job of this id that is the same one counts as created.
     ///
+    /// ```no_run
+    /// # async fn example(hub: ostler_service_sdk::Client) -> Result<(), ostler_service_sdk::Error> {
+    /// use ostler_service_sdk::{JobWork, MethodCall, NewJob};
+    ///
+    /// let lock = MethodCall::new("lockDoor");
+    /// let job = NewJob::new("lock-doors-1", JobWork::Method(lock), "tags.building = 43");
+    /// hub.create_job(&job).await?;
+    /// let end = hub.follow_job("lock-doors-1").into_vec().await?.pop();
+    /// println!("{:?}", end.and_then(|job| job.device_job_statistics));
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// [`crate::ErrorKind::Conflict`] when there is another job of this id, [`crate::ErrorKind::Busy`] when too many
     /// are active. A condition that does not parse is no error here: the job fails and says why.
@@ -104,6 +118,13 @@ impl Client {
 
     /// A job, as Azure tells of it.
     ///
+    /// ```no_run
+    /// # async fn example(hub: ostler_service_sdk::Client) -> Result<(), ostler_service_sdk::Error> {
+    /// let job = hub.job("lock-doors-1").await?;
+    /// println!("{} {:?}", job.status, job.failure_reason);
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// [`crate::ErrorKind::NotFound`] when there is no such job.
     pub async fn job(&self, id: &str) -> Result<Job, Error> {
@@ -112,6 +133,14 @@ impl Client {
 
     /// A job with its rollout, wave and causes of failures, as Ostler alone tells of it.
     ///
+    /// ```no_run
+    /// # async fn example(hub: ostler_service_sdk::Client) -> Result<(), ostler_service_sdk::Error> {
+    /// for (cause, devices) in hub.job_details("lock-doors-1").await?.failures_by_cause {
+    ///     println!("{cause}: {devices}");
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// [`crate::ErrorKind::NotFound`] when there is no such job.
     pub async fn job_details(&self, id: &str) -> Result<Job, Error> {
@@ -119,6 +148,16 @@ impl Client {
     }
 
     /// A page of jobs, as Azure tells of them. `continuation` is what the page before it said.
+    ///
+    /// ```no_run
+    /// # async fn example(hub: ostler_service_sdk::Client) -> Result<(), ostler_service_sdk::Error> {
+    /// use ostler_service_sdk::{JobFilter, JobStatus};
+    ///
+    /// let running = JobFilter { status: Some(JobStatus::Running), ..JobFilter::default() };
+    /// let page = hub.jobs(&running, 100, None).await?;
+    /// println!("{} and {}", page.jobs.len(), if page.continuation.is_some() { "more" } else { "no more" });
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// [`crate::ErrorKind::Invalid`] for a continuation of another list.
@@ -133,6 +172,16 @@ impl Client {
 
     /// A page of jobs with what Ostler alone tells of them.
     ///
+    /// ```no_run
+    /// # async fn example(hub: ostler_service_sdk::Client) -> Result<(), ostler_service_sdk::Error> {
+    /// use ostler_service_sdk::JobFilter;
+    ///
+    /// for job in hub.jobs_details(&JobFilter::default(), 100, None).await?.jobs {
+    ///     println!("{} {:?}", job.job_id, job.wave);
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// [`crate::ErrorKind::Invalid`] for a continuation of another list.
     pub async fn jobs_details(
@@ -146,17 +195,28 @@ impl Client {
 
     /// Every job, page by page, as Azure tells of them.
     ///
+    /// ```no_run
+    /// # async fn example(hub: ostler_service_sdk::Client) -> Result<(), ostler_service_sdk::Error> {
+    /// use ostler_service_sdk::JobFilter;
+    ///
+    /// let mut jobs = hub.all_jobs(JobFilter::default());
+    /// while let Some(job) = jobs.try_next().await? {
+    ///     println!("{} {}", job.job_id, job.status);
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// The stream ends with the first error.
-    pub fn all_jobs(&self, filter: JobFilter) -> impl Stream<Item = Result<Job, Error>> + '_ {
-        let start = Some((filter, None::<String>));
-        let pages = stream::try_unfold(start, move |state| async move {
-            let Some((filter, continuation)) = state else { return Ok::<_, Error>(None) };
-            let page = self.jobs(&filter, 1000, continuation.as_deref()).await?;
-            let next = page.continuation.map(|continuation| (filter, Some(continuation)));
+    pub fn all_jobs(&self, filter: JobFilter) -> Rows<Job> {
+        let start = Some((self.clone(), filter, None::<String>));
+        let pages = stream::try_unfold(start, |state| async move {
+            let Some((client, filter, continuation)) = state else { return Ok::<_, Error>(None) };
+            let page = client.jobs(&filter, 1000, continuation.as_deref()).await?;
+            let next = page.continuation.map(|continuation| (client, filter, Some(continuation)));
             Ok(Some((stream::iter(page.jobs.into_iter().map(Ok)), next)))
         });
-        pages.try_flatten()
+        Rows::new(pages.try_flatten())
     }
 
     async fn job_page(
@@ -181,6 +241,12 @@ impl Client {
 
     /// Calls a job off. Devices that were begun are finished; the others stay as they are.
     ///
+    /// ```no_run
+    /// # async fn example(hub: ostler_service_sdk::Client) -> Result<(), ostler_service_sdk::Error> {
+    /// hub.cancel_job("lock-doors-1").await?;
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// [`crate::ErrorKind::NotFound`] when there is no such job, [`crate::ErrorKind::Invalid`] when it has ended.
     pub async fn cancel_job(&self, id: &str) -> Result<Job, Error> {
@@ -189,6 +255,12 @@ impl Client {
 
     /// Holds a job: no further device is begun.
     ///
+    /// ```no_run
+    /// # async fn example(hub: ostler_service_sdk::Client) -> Result<(), ostler_service_sdk::Error> {
+    /// hub.pause_job("lock-doors-1").await?;
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// [`crate::ErrorKind::NotFound`] when there is no such job, [`crate::ErrorKind::Invalid`] when it has ended.
     pub async fn pause_job(&self, id: &str) -> Result<Job, Error> {
@@ -196,6 +268,12 @@ impl Client {
     }
 
     /// Lets a job that is held go on.
+    ///
+    /// ```no_run
+    /// # async fn example(hub: ostler_service_sdk::Client) -> Result<(), ostler_service_sdk::Error> {
+    /// hub.resume_job("lock-doors-1").await?;
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// [`crate::ErrorKind::NotFound`] when there is no such job, [`crate::ErrorKind::Invalid`] when it is not held.
@@ -212,6 +290,12 @@ impl Client {
     /// Creates a job that tries again the devices on which an ended job failed. Sending it again is as harmless as it
     /// is for [`Client::create_job`].
     ///
+    /// ```no_run
+    /// # async fn example(hub: ostler_service_sdk::Client) -> Result<(), ostler_service_sdk::Error> {
+    /// hub.retry_job("lock-doors-1", "lock-doors-2").await?;
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// [`crate::ErrorKind::NotFound`] when there is no such job, [`crate::ErrorKind::Conflict`] when there is a job of
     /// the new id, [`crate::ErrorKind::Invalid`] when the job has not ended, or no device failed.
@@ -225,6 +309,15 @@ impl Client {
 
     /// Tells whom a job would touch if it started now. Nothing is created.
     ///
+    /// ```no_run
+    /// # async fn example(hub: ostler_service_sdk::Client) -> Result<(), ostler_service_sdk::Error> {
+    /// use ostler_service_sdk::{JobWork, MethodCall, NewJob};
+    ///
+    /// let job = NewJob::new("lock-doors-1", JobWork::Method(MethodCall::new("lockDoor")), "tags.building = 43");
+    /// println!("{} devices would be called", hub.dry_run_job(&job).await?.device_count);
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// [`crate::ErrorKind::Invalid`] when the condition does not parse; the error says where.
     pub async fn dry_run_job(&self, job: &NewJob) -> Result<DryRun, Error> {
@@ -236,6 +329,15 @@ impl Client {
 
     /// Opens the stream of a job's progress: how it stands now, then each change, as fast as they are read. It ends
     /// after the final state.
+    ///
+    /// ```no_run
+    /// # async fn example(hub: ostler_service_sdk::Client) -> Result<(), ostler_service_sdk::Error> {
+    /// let mut progress = hub.job_progress("lock-doors-1").await?;
+    /// while let Some(job) = progress.try_next().await? {
+    ///     println!("{}", job.status);
+    /// }
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// [`crate::ErrorKind::NotFound`] when there is no such job.

@@ -54,6 +54,22 @@ pub struct LineStream<T> {
     item: PhantomData<fn() -> T>,
 }
 
+impl<T: DeserializeOwned> LineStream<T> {
+    /// The next document; `None` when the hub closed the stream, and behind an error.
+    pub async fn next(&mut self) -> Option<Result<T, Error>> {
+        std::future::poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
+    }
+
+    /// The next document, for use with `?`.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`] when the hub fell silent, [`Error::Interrupted`] when the connection broke,
+    /// [`Error::UnexpectedAnswer`] for a line that is no document.
+    pub async fn try_next(&mut self) -> Result<Option<T>, Error> {
+        self.next().await.transpose()
+    }
+}
+
 impl<T> std::fmt::Debug for LineStream<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("LineStream").field("authority", &self.authority).finish_non_exhaustive()

@@ -17,6 +17,20 @@ const MARGIN: Duration = Duration::from_secs(15);
 impl Client {
     /// Calls a method and waits for the device's answer. Never sent twice once it may have reached the hub.
     ///
+    /// ```no_run
+    /// # async fn example(hub: ostler_service_sdk::Client) -> Result<(), ostler_service_sdk::Error> {
+    /// use ostler_service_sdk::{ErrorKind, MethodCall};
+    /// use std::time::Duration;
+    ///
+    /// let call = MethodCall::new("rebootDevice").with_response_timeout(Duration::from_secs(60));
+    /// match hub.invoke(&"pump-7".parse()?, &call).await {
+    ///     Ok(answer) => println!("{}: {}", answer.status, answer.payload),
+    ///     Err(error) if error.kind() == ErrorKind::DeviceOffline => println!("it is not there: {error}"),
+    ///     Err(error) => return Err(error),
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// [`crate::ErrorKind::DeviceOffline`], [`crate::ErrorKind::DeviceTimeout`], [`crate::ErrorKind::NotFound`]; after
     /// [`Error::Interrupted`] and [`Error::Timeout`] nobody knows whether the device acted.

@@ -5,7 +5,7 @@
 //! Invariant: a page is asked for only when its rows are wanted, and never a second time with the same token.
 
 use bytes::Bytes;
-use futures_util::stream::{self, Stream, TryStreamExt};
+use futures_util::stream::{self, TryStreamExt};
 use http::Method;
 use ostler_wire::rest::page::{CONTINUATION_HEADER, ITEM_TYPE_HEADER, MAX_ITEM_COUNT_HEADER};
 use ostler_wire::rest::twin_query::write_query;
@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 use crate::error::Error;
 use crate::model::{ItemType, JsonObject, Twin};
 use crate::retry::Safety;
+use crate::rows::Rows;
 use crate::transport::{Call, Reply};
 use crate::Client;
 
@@ -22,9 +23,7 @@ impl Client {
     ///
     /// ```no_run
     /// # async fn example(hub: ostler_service_sdk::Client) -> Result<(), ostler_service_sdk::Error> {
-    /// use futures_util::TryStreamExt;
-    ///
-    /// let mut pumps = std::pin::pin!(hub.query("SELECT * FROM devices WHERE tags.kind = 'pump'").twins());
+    /// let mut pumps = hub.query("SELECT * FROM devices WHERE tags.kind = 'pump'").twins();
     /// while let Some(pump) = pumps.try_next().await? {
     ///     println!("{}", pump.device_id);
     /// }
@@ -54,6 +53,12 @@ enum Next {
 
 impl Query {
     /// Asks for this many rows a page: 100 unless told, 1,000 at most. A hub may hand out fewer.
+    ///
+    /// ```no_run
+    /// # async fn example(hub: ostler_service_sdk::Client) -> Result<(), ostler_service_sdk::Error> {
+    /// let rows = hub.query("SELECT * FROM devices").page_size(1000).twins();
+    /// # Ok(()) }
+    /// ```
     #[must_use]
     pub fn page_size(mut self, rows: u32) -> Self {
         self.page_size = Some(rows);
@@ -61,6 +66,18 @@ impl Query {
     }
 
     /// Goes on where an earlier run of the same query stopped; see [`QueryPage::continuation`].
+    ///
+    /// ```no_run
+    /// # async fn example(hub: ostler_service_sdk::Client) -> Result<(), ostler_service_sdk::Error> {
+    /// let mut first = hub.query("SELECT * FROM devices");
+    /// let page = first.next_page().await?;
+    /// if let Some(token) = page.as_ref().and_then(|page| page.continuation()) {
+    ///     // Later, perhaps in another process:
+    ///     let rest = hub.query("SELECT * FROM devices").continuation(token).twins().into_vec().await?;
+    ///     println!("{} more", rest.len());
+    /// }
+    /// # Ok(()) }
+    /// ```
     #[must_use]
     pub fn continuation(mut self, token: impl Into<String>) -> Self {
         self.next = Next::After(token.into());
@@ -68,6 +85,15 @@ impl Query {
     }
 
     /// The next page, or nothing behind the last one. After an error the same page may be asked for again.
+    ///
+    /// ```no_run
+    /// # async fn example(hub: ostler_service_sdk::Client) -> Result<(), ostler_service_sdk::Error> {
+    /// let mut query = hub.query("SELECT * FROM devices").page_size(500);
+    /// while let Some(page) = query.next_page().await? {
+    ///     println!("{} twins", page.twins()?.len());
+    /// }
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// [`crate::ErrorKind::Invalid`] for a query that does not parse, or a token of another query.
@@ -103,39 +129,83 @@ impl Query {
 
     /// All pages, one after the other.
     ///
+    /// ```no_run
+    /// # async fn example(hub: ostler_service_sdk::Client) -> Result<(), ostler_service_sdk::Error> {
+    /// let mut pages = hub.query("SELECT deviceId FROM devices").pages();
+    /// while let Some(page) = pages.try_next().await? {
+    ///     println!("{}", String::from_utf8_lossy(page.json()));
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// The stream ends with the first error.
-    pub fn pages(self) -> impl Stream<Item = Result<QueryPage, Error>> {
-        stream::try_unfold(self, |mut query| async move {
+    pub fn pages(self) -> Rows<QueryPage> {
+        Rows::new(stream::try_unfold(self, |mut query| async move {
             let page = query.next_page().await?;
             Ok::<_, Error>(page.map(|page| (page, query)))
-        })
+        }))
     }
 
     /// All rows as a type of the caller's, for instance one made for a select list.
     ///
+    /// ```no_run
+    /// # async fn example(hub: ostler_service_sdk::Client) -> Result<(), ostler_service_sdk::Error> {
+    /// #[derive(serde::Deserialize)]
+    /// struct Row {
+    ///     site: Option<String>,
+    ///     n: u64,
+    /// }
+    ///
+    /// let text = "SELECT tags.site AS site, COUNT() AS n FROM devices GROUP BY tags.site";
+    /// for row in hub.query(text).rows::<Row>().into_vec().await? {
+    ///     println!("{:?}: {}", row.site, row.n);
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// The stream ends with the first error; [`Error::UnexpectedAnswer`] for a row that is not of the type.
-    pub fn rows<T: DeserializeOwned>(self) -> impl Stream<Item = Result<T, Error>> {
-        let rows = |page: QueryPage| page.rows().map(|rows| stream::iter(rows.into_iter().map(Ok)));
-        self.pages().and_then(move |page| std::future::ready(rows(page))).try_flatten()
+    pub fn rows<T: DeserializeOwned + Send + 'static>(self) -> Rows<T> {
+        self.flattened(|page| page.rows())
     }
 
     /// All rows of a `SELECT * FROM devices` or `devices.modules`.
     ///
+    /// ```no_run
+    /// # async fn example(hub: ostler_service_sdk::Client) -> Result<(), ostler_service_sdk::Error> {
+    /// let mut pumps = hub.query("SELECT * FROM devices WHERE tags.kind = 'pump'").twins();
+    /// while let Some(pump) = pumps.try_next().await? {
+    ///     println!("{}: {:?}", pump.device_id, pump.tags);
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// As [`Query::rows`]; [`Error::UnexpectedAnswer`] if the rows of this query are no twins.
-    pub fn twins(self) -> impl Stream<Item = Result<Twin, Error>> {
-        let twins = |page: QueryPage| page.twins().map(|twins| stream::iter(twins.into_iter().map(Ok)));
-        self.pages().and_then(move |page| std::future::ready(twins(page))).try_flatten()
+    pub fn twins(self) -> Rows<Twin> {
+        self.flattened(|page| page.twins())
     }
 
     /// All rows as plain objects, whatever the query selects.
     ///
+    /// ```no_run
+    /// # async fn example(hub: ostler_service_sdk::Client) -> Result<(), ostler_service_sdk::Error> {
+    /// for row in hub.query("SELECT COUNT() AS n FROM devices").objects().into_vec().await? {
+    ///     println!("{}", row["n"]);
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// As [`Query::rows`].
-    pub fn objects(self) -> impl Stream<Item = Result<JsonObject, Error>> {
+    pub fn objects(self) -> Rows<JsonObject> {
         self.rows()
+    }
+
+    fn flattened<T: Send + 'static>(self, read: fn(&QueryPage) -> Result<Vec<T>, Error>) -> Rows<T> {
+        let items = move |page: QueryPage| read(&page).map(|items| stream::iter(items.into_iter().map(Ok)));
+        Rows::new(self.pages().and_then(move |page| std::future::ready(items(page))).try_flatten())
     }
 }
 

@@ -1,6 +1,6 @@
 //! Devices and modules one by one, and the registry's counts (service §5, §7).
 
-use futures_util::stream::{self, Stream, TryStreamExt};
+use futures_util::stream::{self, TryStreamExt};
 use http::Method;
 use ostler_core::id::{DeviceId, EntityId, ModuleId};
 use serde::de::DeserializeOwned;
@@ -10,6 +10,7 @@ use super::{encode, entity_path, json_body, IfMatch};
 use crate::error::{Error, ErrorKind};
 use crate::model::{Device, DeviceStatistics, Module, ServiceStatistics};
 use crate::retry::Safety;
+use crate::rows::Rows;
 use crate::transport::Call;
 use crate::Client;
 
@@ -19,6 +20,13 @@ const MAX_LISTED: u32 = 1000;
 impl Client {
     /// A device's identity, keys included.
     ///
+    /// ```no_run
+    /// # async fn example(hub: ostler_service_sdk::Client) -> Result<(), ostler_service_sdk::Error> {
+    /// let pump = hub.device(&"pump-7".parse()?).await?;
+    /// println!("{} is {:?}", pump.device_id, pump.connection_state);
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// [`ErrorKind::NotFound`] when there is no such device.
     pub async fn device(&self, id: &DeviceId) -> Result<Device, Error> {
@@ -26,6 +34,14 @@ impl Client {
     }
 
     /// Up to `top` devices, in the hub's order; the service hands out 1,000 at most.
+    ///
+    /// ```no_run
+    /// # async fn example(hub: ostler_service_sdk::Client) -> Result<(), ostler_service_sdk::Error> {
+    /// for device in hub.devices(20).await? {
+    ///     println!("{}", device.device_id);
+    /// }
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// See [`Error`].
@@ -35,6 +51,16 @@ impl Client {
 
     /// Up to `top` devices behind an id, in the order of their ids, 1,000 at most. Azure IoT Hub, and a strict hub,
     /// ignore the id: they start from the beginning again.
+    ///
+    /// ```no_run
+    /// # async fn example(hub: ostler_service_sdk::Client) -> Result<(), ostler_service_sdk::Error> {
+    /// let first = hub.devices(100).await?;
+    /// if let Some(last) = first.last() {
+    ///     let next = hub.devices_after(Some(&last.device_id.parse()?), 100).await?;
+    ///     println!("{} more", next.len());
+    /// }
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// See [`Error`].
@@ -49,13 +75,23 @@ impl Client {
 
     /// Every device, page by page, in the order of their ids.
     ///
+    /// ```no_run
+    /// # async fn example(hub: ostler_service_sdk::Client) -> Result<(), ostler_service_sdk::Error> {
+    /// let mut devices = hub.all_devices();
+    /// while let Some(device) = devices.try_next().await? {
+    ///     println!("{}", device.device_id);
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// The stream ends with the first error. A hub that cannot go on behind an id, and has more devices than one page
     /// holds, ends it with [`Error::UnexpectedAnswer`] instead of repeating itself.
-    pub fn all_devices(&self) -> impl Stream<Item = Result<Device, Error>> + '_ {
-        let pages = stream::try_unfold(Some(None::<DeviceId>), move |state| async move {
+    pub fn all_devices(&self) -> Rows<Device> {
+        let start = (self.clone(), Some(None::<DeviceId>));
+        let pages = stream::try_unfold(start, |(client, state)| async move {
             let Some(after) = state else { return Ok(None) };
-            let page = self.devices_after(after.as_ref(), MAX_LISTED).await?;
+            let page = client.devices_after(after.as_ref(), MAX_LISTED).await?;
             let repeats = |first: &Device| {
                 after.as_ref().is_some_and(|after| first.device_id.as_str() <= after.as_str())
             };
@@ -65,12 +101,21 @@ impl Client {
             }
             let last = page.last().filter(|_| page.len() as u64 == u64::from(MAX_LISTED));
             let next = last.map(|last| device_id(&last.device_id)).transpose()?.map(Some);
-            Ok(Some((stream::iter(page.into_iter().map(Ok)), next)))
+            Ok(Some((stream::iter(page.into_iter().map(Ok)), (client, next))))
         });
-        pages.try_flatten()
+        Rows::new(pages.try_flatten())
     }
 
     /// Creates a device and returns it with what the hub made: keys, etag, generation.
+    ///
+    /// ```no_run
+    /// # async fn example(hub: ostler_service_sdk::Client) -> Result<(), ostler_service_sdk::Error> {
+    /// use ostler_service_sdk::Device;
+    ///
+    /// let pump = hub.create_device(&Device::new("pump-7")).await?;
+    /// println!("{}", pump.connection_string(hub.hostname()).unwrap_or_default());
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// [`ErrorKind::Conflict`] when the id is taken.
@@ -80,6 +125,17 @@ impl Client {
 
     /// Overwrites a device that exists.
     ///
+    /// ```no_run
+    /// # async fn example(hub: ostler_service_sdk::Client) -> Result<(), ostler_service_sdk::Error> {
+    /// use ostler_service_sdk::Status;
+    ///
+    /// let mut pump = hub.device(&"pump-7".parse()?).await?;
+    /// pump.status = Some(Status::Disabled);
+    /// pump.status_reason = Some("stolen".into());
+    /// hub.update_device(&pump, pump.if_match()).await?;
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// [`ErrorKind::NotFound`], or [`ErrorKind::PreconditionFailed`] when the etag differs.
     pub async fn update_device(&self, device: &Device, if_match: IfMatch) -> Result<Device, Error> {
@@ -87,6 +143,14 @@ impl Client {
     }
 
     /// Deletes a device with its modules, twin and messages, and drops its connection.
+    ///
+    /// ```no_run
+    /// # async fn example(hub: ostler_service_sdk::Client) -> Result<(), ostler_service_sdk::Error> {
+    /// use ostler_service_sdk::IfMatch;
+    ///
+    /// hub.delete_device(&"pump-7".parse()?, IfMatch::Any).await?;
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`], or [`ErrorKind::PreconditionFailed`] when the etag differs.
@@ -96,6 +160,13 @@ impl Client {
 
     /// A module's identity, keys included.
     ///
+    /// ```no_run
+    /// # async fn example(hub: ostler_service_sdk::Client) -> Result<(), ostler_service_sdk::Error> {
+    /// let valve = hub.module(&"pump-7".parse()?, &"valve".parse()?).await?;
+    /// println!("{:?}", valve.connection_state);
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// [`ErrorKind::NotFound`] when there is no such device or module.
     pub async fn module(&self, device: &DeviceId, module: &ModuleId) -> Result<Module, Error> {
@@ -104,6 +175,14 @@ impl Client {
 
     /// All modules of a device.
     ///
+    /// ```no_run
+    /// # async fn example(hub: ostler_service_sdk::Client) -> Result<(), ostler_service_sdk::Error> {
+    /// for module in hub.modules(&"pump-7".parse()?).await? {
+    ///     println!("{}", module.module_id);
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// [`ErrorKind::NotFound`] when there is no such device.
     pub async fn modules(&self, device: &DeviceId) -> Result<Vec<Module>, Error> {
@@ -111,6 +190,15 @@ impl Client {
     }
 
     /// Creates a module and returns it with what the hub made.
+    ///
+    /// ```no_run
+    /// # async fn example(hub: ostler_service_sdk::Client) -> Result<(), ostler_service_sdk::Error> {
+    /// use ostler_service_sdk::Module;
+    ///
+    /// let valve = hub.create_module(&Module::new("pump-7", "valve")).await?;
+    /// println!("{}", valve.connection_string(hub.hostname()).unwrap_or_default());
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// [`ErrorKind::Conflict`] when the id is taken, [`ErrorKind::NotFound`] when there is no such device.
@@ -121,6 +209,14 @@ impl Client {
 
     /// Overwrites a module that exists.
     ///
+    /// ```no_run
+    /// # async fn example(hub: ostler_service_sdk::Client) -> Result<(), ostler_service_sdk::Error> {
+    /// let mut valve = hub.module(&"pump-7".parse()?, &"valve".parse()?).await?;
+    /// valve.managed_by = Some("plant".into());
+    /// hub.update_module(&valve, valve.if_match()).await?;
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// [`ErrorKind::NotFound`], or [`ErrorKind::PreconditionFailed`] when the etag differs.
     pub async fn update_module(&self, module: &Module, if_match: IfMatch) -> Result<Module, Error> {
@@ -129,6 +225,14 @@ impl Client {
     }
 
     /// Deletes a module with its twin, and drops its connection.
+    ///
+    /// ```no_run
+    /// # async fn example(hub: ostler_service_sdk::Client) -> Result<(), ostler_service_sdk::Error> {
+    /// use ostler_service_sdk::IfMatch;
+    ///
+    /// hub.delete_module(&"pump-7".parse()?, &"valve".parse()?, IfMatch::Any).await?;
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`], or [`ErrorKind::PreconditionFailed`] when the etag differs.
@@ -143,6 +247,12 @@ impl Client {
 
     /// How many devices there are.
     ///
+    /// ```no_run
+    /// # async fn example(hub: ostler_service_sdk::Client) -> Result<(), ostler_service_sdk::Error> {
+    /// println!("{} devices", hub.device_statistics().await?.total_device_count);
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// See [`Error`].
     pub async fn device_statistics(&self) -> Result<DeviceStatistics, Error> {
@@ -150,6 +260,12 @@ impl Client {
     }
 
     /// How many devices are connected.
+    ///
+    /// ```no_run
+    /// # async fn example(hub: ostler_service_sdk::Client) -> Result<(), ostler_service_sdk::Error> {
+    /// println!("{} connected", hub.service_statistics().await?.connected_device_count);
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// See [`Error`].
@@ -188,6 +304,14 @@ impl Client {
 
     /// Whether a device is there.
     ///
+    /// ```no_run
+    /// # async fn example(hub: ostler_service_sdk::Client) -> Result<(), ostler_service_sdk::Error> {
+    /// if !hub.device_exists(&"pump-7".parse()?).await? {
+    ///     println!("nobody of that name");
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// Whatever [`Client::device`] answers, except that there is no such device.
     pub async fn device_exists(&self, id: &DeviceId) -> Result<bool, Error> {
@@ -200,7 +324,7 @@ impl Client {
 }
 
 fn device_id(text: &str) -> Result<DeviceId, Error> {
-    DeviceId::new(text).map_err(|error| Error::Setup(format!("deviceId: {error}")))
+    Ok(DeviceId::new(text)?)
 }
 
 /// An id that breaks the rules would be refused by the hub anyway; a `/` in it would change the route.
@@ -208,9 +332,6 @@ fn entity(device: &str, module: Option<&str>) -> Result<EntityId, Error> {
     let device = device_id(device)?;
     match module {
         None => Ok(device.into()),
-        Some(module) => {
-            let module = ModuleId::new(module).map_err(|error| Error::Setup(format!("moduleId: {error}")))?;
-            Ok(EntityId::of_module(&device, &module))
-        }
+        Some(module) => Ok(EntityId::of_module(&device, &ModuleId::new(module)?)),
     }
 }

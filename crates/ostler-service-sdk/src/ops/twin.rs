@@ -13,6 +13,13 @@ use crate::Client;
 impl Client {
     /// The whole twin.
     ///
+    /// ```no_run
+    /// # async fn example(hub: ostler_service_sdk::Client) -> Result<(), ostler_service_sdk::Error> {
+    /// let twin = hub.twin(&"pump-7".parse()?).await?;
+    /// println!("{:?}", twin.properties.reported.get("firmwareStatus"));
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// [`crate::ErrorKind::NotFound`] when there is no such device or module.
     pub async fn twin(&self, id: &EntityId) -> Result<Twin, Error> {
@@ -20,6 +27,17 @@ impl Client {
     }
 
     /// Merges into tags and desired properties; `null` deletes. Returns the whole twin afterwards.
+    ///
+    /// ```no_run
+    /// # async fn example(hub: ostler_service_sdk::Client) -> Result<(), ostler_service_sdk::Error> {
+    /// use ostler_service_sdk::{IfMatch, TwinPatch};
+    /// use serde_json::json;
+    ///
+    /// let patch = TwinPatch { tags: Some(json!({ "site": "A" })), desired: Some(json!({ "interval": 30 })) };
+    /// let twin = hub.patch_twin(&"pump-7".parse()?, &patch, IfMatch::Any).await?;
+    /// println!("version {:?}", twin.version);
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// [`crate::ErrorKind::NotFound`], [`crate::ErrorKind::PreconditionFailed`] when the etag differs, or
@@ -34,6 +52,18 @@ impl Client {
     }
 
     /// Replaces tags and desired properties; a section left out becomes empty. Returns the whole twin afterwards.
+    ///
+    /// ```no_run
+    /// # async fn example(hub: ostler_service_sdk::Client) -> Result<(), ostler_service_sdk::Error> {
+    /// use ostler_service_sdk::TwinPatch;
+    /// use serde_json::json;
+    ///
+    /// let pump = "pump-7".parse()?;
+    /// let twin = hub.twin(&pump).await?;
+    /// let fresh = TwinPatch::desired(json!({ "interval": 60 }));
+    /// hub.replace_twin(&pump, &fresh, twin.if_match()).await?;
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// As [`Client::patch_twin`].

@@ -298,6 +298,8 @@ impl ErrorBody<'_> {
 pub struct ErrorReport {
     /// The code, when the body names one of the table.
     pub code: Option<ErrorCode>,
+    /// The number that the body carries, in the table or not; Form A has none.
+    pub number: Option<u32>,
     /// The text without its code prefix.
     pub message: String,
     /// The tracking id, when there is one.
@@ -323,14 +325,15 @@ impl ErrorReport {
             Some((name, text)) => (ErrorCode::try_from(name).ok(), text.to_owned()),
             None => (None, message.into_owned()),
         };
-        Some(ErrorReport { code, message, tracking_id })
+        Some(ErrorReport { code, number: None, message, tracking_id })
     }
 
     fn from_form_b(fields: &Fields<'_>) -> Option<ErrorReport> {
-        let number = fields.get("errorCode")?.as_i64()?;
+        let number = u32::try_from(fields.get("errorCode")?.as_i64()?).ok();
         let tracking_id = text_of(fields, "trackingId");
         Some(ErrorReport {
-            code: u32::try_from(number).ok().and_then(|number| ErrorCode::try_from(number).ok()),
+            code: number.and_then(|number| ErrorCode::try_from(number).ok()),
+            number,
             message: text_of(fields, "message").unwrap_or_default().into_owned(),
             tracking_id: tracking_id.map(|id| id.split("-TimeStamp:").next().unwrap_or(&id).to_owned()),
         })

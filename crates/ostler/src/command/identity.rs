@@ -2,12 +2,10 @@
 //!
 //! Must not know: whether it is a device or a module.
 
-use std::fmt::Write;
-
 use base64::engine::general_purpose::STANDARD;
 use base64::Engine;
 use clap::{Args, ValueEnum};
-use ostler_service_sdk::{Authentication, AuthenticationType, EntityId};
+use ostler_service_sdk::{Authentication, EntityId, KeySlot};
 use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::exit::{Failure, Result};
@@ -111,23 +109,13 @@ pub fn connection_string(
     authentication: Option<&Authentication>,
     slot: Slot,
 ) -> Result<String> {
-    let mut text = format!("HostName={hostname};DeviceId={}", id.device());
-    if let Some(module) = id.module() {
-        // Writing to a String cannot fail.
-        let _ = write!(text, ";ModuleId={module}");
-    }
-    let key = authentication.and_then(|authentication| match slot {
-        Slot::Primary => authentication.primary_key(),
-        Slot::Secondary => authentication.secondary_key(),
-    });
-    match (key, authentication.and_then(|authentication| authentication.kind.as_ref())) {
-        (Some(key), _) => text.push_str(&format!(";SharedAccessKey={key}")),
-        (None, Some(AuthenticationType::SelfSigned | AuthenticationType::CertificateAuthority)) => {
-            text.push_str(";x509=true");
-        }
-        (None, _) => return Err(Failure::failed(format!("{id} has no {slot:?} key").to_lowercase())),
-    }
-    Ok(text)
+    let which = match slot {
+        Slot::Primary => KeySlot::Primary,
+        Slot::Secondary => KeySlot::Secondary,
+    };
+    authentication
+        .and_then(|authentication| authentication.connection_string(hostname, id, which))
+        .ok_or_else(|| Failure::failed(format!("{id} has no {} key", which.as_str())))
 }
 
 /// The sign-in of an identity in one word, as the hub names it.

@@ -5,8 +5,7 @@
 use std::time::Duration;
 
 use clap::{Args as ClapArgs, ValueEnum};
-use futures_util::StreamExt;
-use ostler_service_sdk::{Client, EntityId, Error, ErrorKind, Event, EventFilter, EventKind};
+use ostler_service_sdk::{Client, EntityId, Event, EventFilter, EventKind};
 use serde_json::Value;
 
 use crate::exit::Result;
@@ -149,7 +148,7 @@ async fn listen(
             return ended.map_or(Ok(()), |error| Err(error.into()));
         }
         match ended {
-            Some(error) if !may_come_back(&error) => return Err(error.into()),
+            Some(error) if !error.is_transient() => return Err(error.into()),
             Some(error) => out.warn(format_args!("{error}; events may have been missed")),
             None => out.warn("the hub ended the stream; events may have been missed"),
         }
@@ -158,21 +157,12 @@ async fn listen(
             wait = (wait * 2).min(MAX_WAIT);
             match hub.events(filter).await {
                 Ok(events) => break events,
-                Err(error) if may_come_back(&error) => {}
+                Err(error) if error.is_transient() => {}
                 Err(error) => return Err(error.into()),
             }
         };
         out.note(out.paint(Tone::Dim, "listening again"));
     }
-}
-
-/// Whether asking again later may help.
-pub fn may_come_back(error: &Error) -> bool {
-    let transient = matches!(
-        error.kind(),
-        ErrorKind::Unreachable | ErrorKind::Timeout | ErrorKind::Busy | ErrorKind::Server
-    );
-    transient && !error.is_untrusted_certificate()
 }
 
 fn print(event: &Event, out: &Out) -> Result {

@@ -13,7 +13,6 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{bail, Context};
-use futures_util::StreamExt;
 use jiff::Timestamp;
 use ostler_core::identity::SymmetricKey;
 use ostler_service_sdk::{

@@ -7,7 +7,7 @@ use ostler_service_sdk::{Client, Job, JobFilter, JobStatus, JobType};
 use serde_json::Value;
 
 use super::rollout::flags;
-use super::{answers, details, is_without_extensions, painted, tone};
+use super::{answers, details, painted, tone};
 use crate::command::query::mistake;
 use crate::exit::Result;
 use crate::output::{printable, Out, Tone};
@@ -80,7 +80,7 @@ async fn fetch(hub: &Client, filter: JobFilter, top: usize) -> Result<(Vec<Job>,
     let mut continuation = None;
     loop {
         let page = match hub.jobs_details(&filter, PAGE, continuation.as_deref()).await {
-            Err(error) if jobs.is_empty() && is_without_extensions(&error) => {
+            Err(error) if jobs.is_empty() && error.is_unknown_route() => {
                 let all = hub.all_jobs(filter).take(top.saturating_add(1));
                 jobs = all.try_collect().await?;
                 break;

@@ -12,7 +12,7 @@ mod rollout;
 mod watch;
 
 use clap::Subcommand;
-use ostler_service_sdk::{Client, Error, ErrorCode, Job, JobStatus};
+use ostler_service_sdk::{Client, Job, JobStatus};
 
 use self::watch::Follow;
 use crate::exit::Result;
@@ -116,12 +116,7 @@ fn tone(status: &JobStatus) -> Tone {
 /// A job with all that the hub tells; a hub without Ostler's own routes is asked the way Azure is.
 async fn details(hub: &Client, id: &str) -> Result<Job> {
     match hub.job_details(id).await {
-        Err(error) if is_without_extensions(&error) => Ok(hub.job(id).await?),
+        Err(error) if error.is_unknown_route() => Ok(hub.job(id).await?),
         answer => Ok(answer?),
     }
-}
-
-/// Whether it is the route that is missing and not the job.
-fn is_without_extensions(error: &Error) -> bool {
-    error.fault().is_some_and(|fault| fault.status == 404 && fault.code != Some(ErrorCode::JobNotFound))
 }

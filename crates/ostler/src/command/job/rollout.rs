@@ -98,29 +98,32 @@ fn list<T: ToString>(values: &[T]) -> String {
 impl RolloutOptions {
     /// Nothing if no flag was given: such a job is one that Azure knows too.
     pub fn rollout(self) -> Option<Rollout> {
-        let mut rollout = Rollout::default();
-        rollout.rate = self.rate;
-        rollout.concurrency = self.concurrency;
-        rollout.attempts = self.retries.map(|retries| retries.saturating_add(1));
-        rollout.retry_backoff_secs = self.retry_backoff;
-        rollout.offline = self.offline.map(|choice| match choice {
-            OfflineChoice::Wait => Offline::Wait,
-            OfflineChoice::Fail => Offline::Fail,
-        });
-        rollout.waves = if !self.wave_sizes.is_empty() {
-            Some(Waves::Sizes(self.wave_sizes))
-        } else if !self.wave_percent.is_empty() {
-            Some(Waves::Percent(self.wave_percent))
-        } else {
-            self.wave_by_tag.map(Waves::ByTag)
+        let gate = Gate {
+            min_success_percent: self.gate_min_success,
+            stop_after_failures: self.gate_failures,
+            stop_after_failed_percent: self.gate_failed_percent,
+            stop_after_consecutive: self.gate_consecutive,
+            soak_secs: self.soak,
         };
-        let mut gate = Gate::default();
-        gate.min_success_percent = self.gate_min_success;
-        gate.stop_after_failures = self.gate_failures;
-        gate.stop_after_failed_percent = self.gate_failed_percent;
-        gate.stop_after_consecutive = self.gate_consecutive;
-        gate.soak_secs = self.soak;
-        rollout.gate = (gate != Gate::default()).then_some(gate);
+        let rollout = Rollout {
+            rate: self.rate,
+            concurrency: self.concurrency,
+            attempts: self.retries.map(|retries| retries.saturating_add(1)),
+            retry_backoff_secs: self.retry_backoff,
+            offline: self.offline.map(|choice| match choice {
+                OfflineChoice::Wait => Offline::Wait,
+                OfflineChoice::Fail => Offline::Fail,
+            }),
+            waves: if !self.wave_sizes.is_empty() {
+                Some(Waves::Sizes(self.wave_sizes))
+            } else if !self.wave_percent.is_empty() {
+                Some(Waves::Percent(self.wave_percent))
+            } else {
+                self.wave_by_tag.map(Waves::ByTag)
+            },
+            gate: (gate != Gate::default()).then_some(gate),
+            ..Rollout::default()
+        };
         (rollout != Rollout::default()).then_some(rollout)
     }
 }

@@ -9,15 +9,13 @@ use std::io::IsTerminal;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures_util::StreamExt;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use jiff::{SignedDuration, Timestamp};
 use ostler_service_sdk::{Client, Job, JobProgress, JobStatus};
 use tokio::time::{sleep, Instant};
 
 use super::list::{causes, counts, print_or_json, wave};
-use super::{answers, is_without_extensions, told};
-use crate::command::monitor::may_come_back;
+use super::{answers, told};
 use crate::command::query::mistake;
 use crate::exit::{Exit, Failure, Result};
 use crate::output::{Out, Tone};
@@ -121,7 +119,7 @@ async fn until_final(hub: &Client, id: &str, view: &mut View, out: &Out) -> Resu
                 }
                 continue;
             }
-            Some(Err(error)) if !may_come_back(&error) => return Err(error.into()),
+            Some(Err(error)) if !error.is_transient() => return Err(error.into()),
             Some(Err(error)) => view.remark(format_args!("{error}; the job may go on"), out),
             None => view.remark("the hub ended the stream; the job may go on", out),
         }
@@ -130,7 +128,7 @@ async fn until_final(hub: &Client, id: &str, view: &mut View, out: &Out) -> Resu
             wait = (wait * 2).min(MAX_WAIT);
             match Source::open(hub, id).await {
                 Ok(source) => break source,
-                Err(error) if may_come_back(&error) => {}
+                Err(error) if error.is_transient() => {}
                 Err(error) => return Err(error.into()),
             }
         };
@@ -155,7 +153,7 @@ impl<'a> Source<'a> {
     ) -> std::result::Result<Source<'a>, ostler_service_sdk::Error> {
         match hub.job_progress(id).await {
             Ok(stream) => Ok(Source::Stream(stream)),
-            Err(error) if is_without_extensions(&error) => Ok(Source::Asking { hub, id, asked: false }),
+            Err(error) if error.is_unknown_route() => Ok(Source::Asking { hub, id, asked: false }),
             Err(error) => Err(error),
         }
     }

@@ -7,7 +7,7 @@ use std::io::IsTerminal;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use ostler_service_sdk::{ErrorKind, JsonObject};
+use ostler_service_sdk::JsonObject;
 use serde_json::json;
 use tokio::time::{interval, Instant, MissedTickBehavior};
 
@@ -49,15 +49,11 @@ async fn again_and_again(ask: &Ask, every: Duration, out: &Out) -> Result {
             Ok(rows) if in_place => screen(ask, &rows, asked.elapsed(), out)?,
             Ok(rows) => seen.changes(&rows, out)?,
             // Nobody waits for a hub that was never there.
-            Err(error) if answered && may_come_back(error.kind()) => out.warn(error),
+            Err(error) if answered && error.is_transient() => out.warn(error),
             Err(error) => return Err(ask.failure(error)),
         }
         answered = true;
     }
-}
-
-fn may_come_back(kind: ErrorKind) -> bool {
-    matches!(kind, ErrorKind::Unreachable | ErrorKind::Timeout | ErrorKind::Busy | ErrorKind::Server)
 }
 
 fn screen(ask: &Ask, rows: &Rows, took: Duration, out: &Out) -> Result {
