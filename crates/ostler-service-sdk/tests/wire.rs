@@ -237,6 +237,38 @@ async fn a_throttled_method_call_was_not_executed_and_is_repeated() {
 }
 
 #[tokio::test]
+async fn text_goes_out_and_comes_back_as_it_is() {
+    let twin = r#"{"deviceId":"d",  "tags":{"n":1.0}}"#;
+    let script = [
+        Reply::Answer(200, "", twin.to_owned()),
+        Reply::Answer(200, "", twin.to_owned()),
+        Reply::Answer(200, "", r#"{"status":404,"payload":{ "b": 1.0, "a": "ö" }}"#.to_owned()),
+        answer(400, json!({ "Message": "no JSON" })),
+    ];
+    let hub = Hub::start(script).await;
+    assert_eq!(hub.client.twin_text(&entity("d")).await.unwrap(), twin);
+    let patch = r#"{ "tags" : {"n": 1.0} }"#;
+    assert_eq!(hub.client.patch_twin_text(&entity("d"), patch, IfMatch::Any).await.unwrap(), twin);
+    let minute = Duration::from_secs(60);
+    let result = hub.client.invoke_text(&entity("d/m"), "a\"b", "{ \"x\": 1.0}", minute).await.unwrap();
+    assert_eq!((result.status, result.payload.to_string().as_str()), (404, r#"{"b":1.0,"a":"ö"}"#));
+    let error = hub.client.invoke_text(&entity("d"), "m", "", minute).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid);
+    let bodies: Vec<String> =
+        hub.seen().into_iter().map(|seen| String::from_utf8(seen.body).unwrap()).collect();
+    assert_eq!(
+        bodies,
+        [
+            "",
+            patch,
+            r#"{"methodName":"a\"b","timeout":60,"responseTimeoutInSeconds":60,"payload":{ "x": 1.0}}"#,
+            r#"{"methodName":"m","timeout":60,"responseTimeoutInSeconds":60,"payload":}"#,
+        ]
+    );
+    assert_eq!(hub.seen()[1].header("if-match"), Some("*"));
+}
+
+#[tokio::test]
 async fn silence_ends_in_a_timeout() {
     let hub = Hub::start((0..9).map(|_| Reply::Silence)).await;
     let error = hub.client.device(&device_id("d")).await.unwrap_err();

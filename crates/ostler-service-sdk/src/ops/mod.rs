@@ -21,6 +21,7 @@ mod message;
 mod method;
 mod query;
 mod registry;
+mod text;
 mod twin;
 
 pub use bulk::{BulkOptions, BulkSummary, ChunkReport, MAX_BULK_ENTRIES};

@@ -10,7 +10,7 @@ use ostler_core::json::{ObjectWriter, Raw};
 use ostler_core::method::{MethodAnswer, MethodCall, MethodError};
 
 /// Reads the body of a call. A payload that is absent is `null`; an empty string, which one client sends for none, stays
-/// an empty string. `timeoutInSeconds` is an old spelling of `responseTimeoutInSeconds`.
+/// an empty string. `timeoutInSeconds` and `timeout` are old spellings of `responseTimeoutInSeconds` (revival §3.4).
 ///
 /// # Errors
 /// [`InvalidBody`] names the member and the rule.
@@ -22,10 +22,12 @@ pub fn read_call(body: &[u8]) -> Result<MethodCall, InvalidBody> {
 pub(super) fn read_call_fields(fields: &Fields<'_>) -> Result<MethodCall, InvalidBody> {
     let name = fields.text("methodName")?.ok_or_else(|| InvalidBody::missing("methodName"))?;
     let payload = fields.get("payload").unwrap_or(Raw::NULL);
-    let response_timeout = match fields.integer("responseTimeoutInSeconds")? {
-        None => fields.integer("timeoutInSeconds")?,
-        given => given,
-    };
+    let mut response_timeout = None;
+    for spelling in ["responseTimeoutInSeconds", "timeoutInSeconds", "timeout"] {
+        if response_timeout.is_none() {
+            response_timeout = fields.integer(spelling)?;
+        }
+    }
     let connect_timeout = fields.integer("connectTimeoutInSeconds")?;
     MethodCall::new(&name, payload.text(), response_timeout, connect_timeout).map_err(refused)
 }
@@ -66,10 +68,13 @@ mod tests {
         let bare = call(r#"{"methodName":"m"}"#);
         assert_eq!((&*bare.payload, bare.response_timeout), (&b"null"[..], Duration::from_secs(30)));
         assert_eq!(&*call(r#"{"methodName":"m","payload":""}"#).payload, b"\"\"");
-        assert_eq!(
-            call(r#"{"methodName":"m","timeoutInSeconds":7}"#).response_timeout,
-            Duration::from_secs(7)
-        );
+        for old in [
+            r#"{"methodName":"m","timeoutInSeconds":7}"#,
+            r#"{"methodName":"m","timeout":7,"payload":1}"#,
+            r#"{"methodName":"m","timeout":9,"responseTimeoutInSeconds":7}"#,
+        ] {
+            assert_eq!(call(old).response_timeout, Duration::from_secs(7), "{old}");
+        }
     }
 
     #[test]
