@@ -132,13 +132,15 @@ impl Builder {
         self
     }
 
-    /// Trusts these certificate authorities (PEM, one or more) besides those of the operating system.
+    /// Trusts these certificate authorities (PEM, one or more) besides those of the operating system and those in the
+    /// files that `OSTLER_CA_FILE` and `SSL_CERT_FILE` name.
     pub fn root_ca_pem(mut self, pem: impl Into<Vec<u8>>) -> Self {
         self.root_ca_pem.push(pem.into());
         self
     }
 
-    /// Trusts nothing but what [`Self::root_ca_pem`] gave.
+    /// Leaves out what the operating system trusts; what [`Self::root_ca_pem`], `OSTLER_CA_FILE` and `SSL_CERT_FILE`
+    /// name still counts.
     pub fn without_system_roots(mut self) -> Self {
         self.system_roots = false;
         self
@@ -229,12 +231,19 @@ impl Builder {
             .build(connector))
     }
 
+    fn roots(&self) -> Result<rustls::RootCertStore, Error> {
+        if self.plain_http {
+            return Ok(rustls::RootCertStore::empty());
+        }
+        trust::roots(&self.root_ca_pem, self.system_roots)
+    }
+
     fn tls(&self) -> Result<rustls::ClientConfig, Error> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         Ok(rustls::ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(|error| Error::Setup(format!("TLS: {error}")))?
-            .with_root_certificates(trust::roots(&self.root_ca_pem, self.system_roots && !self.plain_http)?)
+            .with_root_certificates(self.roots()?)
             .with_no_client_auth())
     }
 }

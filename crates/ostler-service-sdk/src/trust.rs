@@ -33,32 +33,44 @@ const SYSTEM_BUNDLES: [&str; 5] = [
     "/etc/ssl/cert.pem",
 ];
 
-/// The authorities that `pems` holds, and with `system` those of the environment and the operating system too.
+/// The authorities that `pems` and the environment name, and with `system` those of the operating system too.
 pub(crate) fn roots(pems: &[Vec<u8>], system: bool) -> Result<RootCertStore, Error> {
     let mut roots = RootCertStore::empty();
     for pem in pems {
         add_pem(&mut roots, pem, "the CA file")?;
     }
+    add_environment(&mut roots, |name| env::var_os(name))?;
     if system {
-        add_environment(&mut roots, |name| env::var_os(name))?;
         // Single unreadable certificates are common and harmless; a handshake will say if one was needed.
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        if env::var_os(OPENSSL_FILE).is_some() || env::var_os("SSL_CERT_DIR").is_some() {
+        if is_set(OPENSSL_FILE) || is_set("SSL_CERT_DIR") {
             add_hidden_system(&mut roots);
         }
     }
     Ok(roots)
 }
 
+fn is_set(name: &str) -> bool {
+    env::var_os(name).is_some_and(|value| !value.is_empty())
+}
+
 fn add_environment(
     roots: &mut RootCertStore,
     variable: impl Fn(&str) -> Option<OsString>,
 ) -> Result<(), Error> {
-    let Some(path) = variable(CA_FILE).filter(|path| !path.is_empty()) else { return Ok(()) };
-    let source = format!("{CA_FILE} ({})", Path::new(&path).display());
-    let pem = fs::read(&path)
-        .map_err(|error| Error::Setup(format!("{source}: {error}; unset it, or name a PEM file")))?;
-    add_pem(roots, &pem, &source)
+    for name in [CA_FILE, OPENSSL_FILE] {
+        let Some(path) = variable(name).filter(|path| !path.is_empty()) else { continue };
+        let source = format!("{name} ({})", Path::new(&path).display());
+        let pem = fs::read(&path)
+            .map_err(|error| Error::Setup(format!("{source}: {error}; unset it, or name a PEM file")))?;
+        if name == CA_FILE {
+            add_pem(roots, &pem, &source)?;
+        } else {
+            // A system's own bundle may well hold a certificate that is of no use here.
+            roots.add_parsable_certificates(CertificateDer::pem_slice_iter(&pem).flatten());
+        }
+    }
+    Ok(())
 }
 
 /// What the system trusts by itself, which those variables make its own functions leave out.

@@ -14,12 +14,13 @@ use crate::model::{DeviceJob, Job};
 use crate::rows::Rows;
 use crate::Client;
 
-/// How often a hub without a stream is asked, and the wait before a stream that broke is opened again.
+/// How often a hub without a stream is asked, and the wait before a stream that broke is opened again, unless the
+/// client waits less for everything.
 const PAUSE: Duration = Duration::from_secs(2);
 
 impl Client {
     /// How a job goes: as it stands now, then each change, and last its final state. Ostler tells changes as they come;
-    /// Azure IoT Hub, which has no such route, is asked every two seconds. A broken connection is no end: the job goes
+    /// Azure IoT Hub, which has no such route, is asked every two seconds (or [`crate::RetryPolicy::max_wait`], if that is less). A broken connection is no end: the job goes
     /// on without its watcher, and so does the watching.
     ///
     /// ```no_run
@@ -92,6 +93,10 @@ impl Follower {
         }
     }
 
+    async fn pause(&self) {
+        tokio::time::sleep(PAUSE.min(self.client.transport.retry.max_wait)).await;
+    }
+
     /// One look at the job, or one step towards it.
     async fn step(&mut self) -> Result<Option<Job>, Error> {
         match &mut self.source {
@@ -114,7 +119,7 @@ impl Follower {
                 }
             },
             Source::Broken => {
-                tokio::time::sleep(PAUSE).await;
+                self.pause().await;
                 self.source = Source::Unopened;
                 match self.client.job_details(&self.id).await {
                     Err(error) if error.is_unknown_route() => {
@@ -126,7 +131,7 @@ impl Follower {
             }
             Source::Asking => {
                 if self.last.is_some() {
-                    tokio::time::sleep(PAUSE).await;
+                    self.pause().await;
                 }
                 self.client.job(&self.id).await.map(Some)
             }
