@@ -261,6 +261,28 @@ impl Session {
         })
     }
 
+    /// Goes on with messages that were sent on an earlier connection and not acknowledged there, oldest first:
+    /// their ids are kept for [`Session::publish_again`], as the standard demands of repeats. To be called
+    /// before anything is sent.
+    pub fn resume(&mut self, ids: impl IntoIterator<Item = PacketId>) {
+        self.messages.resume(ids);
+    }
+
+    /// Sends a message with its old id once more, marked as a repeat.
+    ///
+    /// # Errors
+    /// If it is longer than MQTT can express; nothing is appended then.
+    pub fn publish_again<T: TopicName + ?Sized>(
+        &mut self,
+        id: PacketId,
+        topic: &T,
+        payload: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<(), EncodeError> {
+        self.messages.resume([id]);
+        packet::publish(topic, payload, Delivery::AtLeastOnce { id, dup: true }, false, out)
+    }
+
     /// How many messages sent with [`Session::publish_acked`] wait for their acknowledgement.
     pub fn in_flight(&self) -> usize {
         self.messages.ids().len()

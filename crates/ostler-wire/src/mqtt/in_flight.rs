@@ -48,6 +48,15 @@ impl InFlight {
         Ok(id)
     }
 
+    /// Takes ids as in flight that were given out on an earlier connection.
+    pub fn resume(&mut self, ids: impl IntoIterator<Item = PacketId>) {
+        for id in ids {
+            if !self.ids.contains(&id) {
+                self.ids.push(id);
+            }
+        }
+    }
+
     /// Takes an id out of flight; `false` if it was not in flight.
     pub fn acknowledge(&mut self, id: PacketId) -> bool {
         let position = self.ids.iter().position(|&waiting| waiting == id);
