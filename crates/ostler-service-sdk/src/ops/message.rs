@@ -51,6 +51,14 @@ impl Messages<'_> {
     /// Puts a message into a device's queue. When this returns the message is durable; the device gets it at once, or
     /// as soon as it is connected. Never sent twice once it may have reached the hub.
     ///
+    /// ```no_run
+    /// # async fn example(hub: ostler_service_sdk::Client) -> Result<(), ostler_service_sdk::Error> {
+    /// use ostler_service_sdk::CloudMessage;
+    ///
+    /// hub.messages().send(&"pump-7".parse()?, &CloudMessage::new("wake up")).await?;
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// [`crate::ErrorKind::NotFound`] for an unknown device; [`crate::ErrorCode::DeviceMaximumQueueDepthExceeded`] when
     /// 50 messages wait already; [`crate::ErrorCode::MessageTooLarge`]; [`crate::ErrorKind::Invalid`] for properties
@@ -87,6 +95,12 @@ impl Messages<'_> {
 
     /// Removes all messages from a device's queue; how many there were.
     ///
+    /// ```no_run
+    /// # async fn example(hub: ostler_service_sdk::Client) -> Result<(), ostler_service_sdk::Error> {
+    /// println!("{} dropped", hub.messages().purge(&"pump-7".parse()?).await?);
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// [`crate::ErrorKind::NotFound`] for an unknown device.
     pub async fn purge(&self, device: &DeviceId) -> Result<u64, Error> {
@@ -99,6 +113,17 @@ impl Messages<'_> {
     }
 
     /// The oldest outcomes that nobody holds, now held by this caller for a minute; nothing when there are none.
+    ///
+    /// ```no_run
+    /// # async fn example(hub: ostler_service_sdk::Client) -> Result<(), ostler_service_sdk::Error> {
+    /// if let Some(batch) = hub.messages().feedback().await? {
+    ///     for record in &batch.records {
+    ///         println!("{}: {}", record.original_message_id, record.status_code);
+    ///     }
+    ///     hub.messages().complete_feedback(&batch.lock).await?;
+    /// }
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// See [`Error`].
@@ -116,6 +141,14 @@ impl Messages<'_> {
 
     /// The outcomes of a batch are dealt with: they do not come again.
     ///
+    /// ```no_run
+    /// # async fn example(hub: ostler_service_sdk::Client) -> Result<(), ostler_service_sdk::Error> {
+    /// while let Some(batch) = hub.messages().feedback().await? {
+    ///     hub.messages().complete_feedback(&batch.lock).await?;
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// [`crate::ErrorKind::PreconditionFailed`] when the minute is over: they come again.
     pub async fn complete_feedback(&self, lock: &str) -> Result<(), Error> {
@@ -123,6 +156,14 @@ impl Messages<'_> {
     }
 
     /// Gives a batch back at once, for this receiver or another.
+    ///
+    /// ```no_run
+    /// # async fn example(hub: ostler_service_sdk::Client) -> Result<(), ostler_service_sdk::Error> {
+    /// if let Some(batch) = hub.messages().feedback().await? {
+    ///     hub.messages().abandon_feedback(&batch.lock).await?; // somebody else will get it
+    /// }
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// [`crate::ErrorKind::PreconditionFailed`] when the minute is over.

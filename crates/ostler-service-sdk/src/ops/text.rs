@@ -22,6 +22,13 @@ const MARGIN: Duration = Duration::from_secs(30);
 impl Client {
     /// The whole twin, byte for byte as the hub answered.
     ///
+    /// ```no_run
+    /// # async fn example(hub: ostler_service_sdk::Client) -> Result<(), ostler_service_sdk::Error> {
+    /// let text = hub.twin_text(&"pump-7".parse()?).await?;
+    /// println!("{}", text.contains(r#""firmwareStatus":"completed""#));
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// As [`Client::twin`]; [`Error::UnexpectedAnswer`] if the answer is not UTF-8.
     pub async fn twin_text(&self, id: &EntityId) -> Result<String, Error> {
@@ -30,6 +37,15 @@ impl Client {
     }
 
     /// Sends a patch as it is given and returns the whole twin, byte for byte as the hub answered.
+    ///
+    /// ```no_run
+    /// # async fn example(hub: ostler_service_sdk::Client) -> Result<(), ostler_service_sdk::Error> {
+    /// use ostler_service_sdk::IfMatch;
+    ///
+    /// let patch = r#"{"properties":{"desired":{"interval":30}}}"#;
+    /// hub.patch_twin_text(&"pump-7".parse()?, patch, IfMatch::Any).await?;
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// As [`Client::patch_twin`]; [`crate::ErrorKind::Invalid`] also when `patch` is not JSON.
@@ -49,6 +65,16 @@ impl Client {
     /// Calls a method with `payload` put into the request as it is: text that is not JSON makes a request that the hub
     /// refuses. The time for the answer, whole seconds, goes out under its name of today and that of 2017 (revival
     /// §3.4). Never sent twice once it may have reached the hub.
+    ///
+    /// ```no_run
+    /// # async fn example(hub: ostler_service_sdk::Client) -> Result<(), ostler_service_sdk::Error> {
+    /// use std::time::Duration;
+    ///
+    /// let answer =
+    ///     hub.invoke_text(&"pump-7".parse()?, "lockDoor", r#"{"delay":5}"#, Duration::from_secs(30)).await?;
+    /// println!("{}", answer.status);
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// As [`Client::invoke`].

@@ -6,6 +6,8 @@ mod follow;
 mod golden;
 mod support;
 
+use std::time::Duration;
+
 use futures_util::StreamExt;
 use ostler_service_sdk::{
     BulkEntry, BulkOptions, Configuration, ConfigurationContent, ConfigurationQueries, Device, Error,
