@@ -13,7 +13,9 @@ use std::future::Future;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use ostler_service_sdk::{Client, DeviceId, EntityId, Error, ErrorKind, IfMatch, ModuleId, RetryPolicy};
+use ostler_service_sdk::{
+    Client, CloudMessage, DeviceId, EntityId, Error, ErrorKind, IfMatch, ModuleId, RetryPolicy,
+};
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use serde::de::DeserializeOwned;
@@ -21,7 +23,6 @@ use serde::Serialize;
 use tokio::sync::watch;
 
 use crate::runtime::wait;
-use crate::trust::ExtraTrust;
 
 pyo3::create_exception!(_native, Failure, PyException, "A call that failed: (kind, HTTP status or 0, text).");
 
@@ -155,6 +156,39 @@ impl Service {
         Ok((answer.status, text_of(&answer.payload)?))
     }
 
+    /// Sends a message to a device.
+    #[pyo3(signature = (device, body, message_id, correlation_id, properties, ack, /))]
+    #[allow(clippy::too_many_arguments, reason = "one plain call from Python, with nothing between")]
+    fn send(
+        &self,
+        py: Python<'_>,
+        device: &str,
+        body: Vec<u8>,
+        message_id: Option<String>,
+        correlation_id: Option<String>,
+        properties: Vec<(String, String)>,
+        ack: &str,
+    ) -> PyResult<()> {
+        let device = device_id(device)?;
+        let mut message = CloudMessage::new(body);
+        message.message_id = message_id;
+        message.correlation_id = correlation_id;
+        message.ack = ack.into();
+        message.properties = properties.into_iter().map(|(name, value)| (name, Some(value))).collect();
+        self.call(py, |client| async move { client.messages().send(&device, &message).await }).map(drop)
+    }
+
+    /// (lock, records as one JSON array) of the oldest feedback, if there is any.
+    fn feedback(&self, py: Python<'_>) -> PyResult<Option<(String, String)>> {
+        let batch = self.call(py, |client| async move { client.messages().feedback().await })?;
+        batch.map(|batch| Ok((batch.lock, text_of(&batch.records)?))).transpose()
+    }
+
+    fn complete_feedback(&self, py: Python<'_>, lock: &str) -> PyResult<()> {
+        let lock = lock.to_owned();
+        self.call(py, |client| async move { client.messages().complete_feedback(&lock).await })
+    }
+
     fn configuration(&self, py: Python<'_>, id: &str) -> PyResult<String> {
         let id = id.to_owned();
         text_of(&self.call(py, |client| async move { client.configuration(&id).await })?)
@@ -226,21 +260,13 @@ impl Service {
     }
 }
 
-/// A client that trusts what the environment adds.
+/// The SDK adds the certificate authorities of the environment to those of the system.
 fn connect_settings(connection_string: &str) -> Result<Client, Error> {
-    let trust = ExtraTrust::from_environment();
-    let mut builder = Client::builder(connection_string)?
+    Client::builder(connection_string)?
         .user_agent(USER_AGENT)
         .timeout(REQUEST_LIMIT)
-        .retry(RetryPolicy { max_attempts: 3, budget: Duration::from_secs(10), ..RetryPolicy::default() });
-    if let Some(pem) = trust.asked_for {
-        builder = builder.root_ca_pem(pem);
-    }
-    // A system's bundle may hold an authority that this TLS cannot use; the others are then not worth an error.
-    match trust.hidden {
-        Some(pem) => builder.clone().root_ca_pem(pem).build().or_else(|_| builder.build()),
-        None => builder.build(),
-    }
+        .retry(RetryPolicy { max_attempts: 3, budget: Duration::from_secs(10), ..RetryPolicy::default() })
+        .build()
 }
 
 fn device_id(text: &str) -> PyResult<DeviceId> {

@@ -1,26 +1,17 @@
 """What `iothub_client` and `iothub_service_client` share: how their classes, enums, exceptions and argument checks
 behave, which is how Boost.Python behaved, and the native module. Not for programs.
 
-Invariant: the two packages never share a class that programs see; each makes its own from what is here.
-Invariant: when the interpreter ends, the packages' workers are stopped first (they register with `atexit` later, so
-their hooks run earlier), then every native wait.
-"""
+Invariant: the two packages never share a class that programs see; each makes its own from what is here."""
 
-import atexit
 import warnings
 
-from ostler_iothub import _native
+from ostler_iothub import _native, lifetime  # noqa: F401  (imported for its exit hook)
 
 # The version of this revival; the packages say the version of the last release they stand in for.
 __version__ = "0.1.0"
 
 # What field programs compare with or print: the last release of both packages.
 RETIRED_VERSION = "1.4.6"
-
-# Threads that wait in native code get this long to come back when the process ends.
-_SHUT_DOWN_SECS = 2.0
-
-atexit.register(_native.shut_down, _SHUT_DOWN_SECS)
 
 
 def warn_of_unusable_trust(stacklevel=3):

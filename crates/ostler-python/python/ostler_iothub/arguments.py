@@ -17,8 +17,8 @@ class ArgumentError(TypeError):
     __module__ = "Boost.Python"
 
 
-class Mismatch(Exception):
-    """The argument is not of the kind; never leaves this module."""
+class Mismatch(TypeError):
+    """The argument is not of the kind; programs see an ArgumentError instead."""
 
 
 # ---------------------------------------------------------------- kinds

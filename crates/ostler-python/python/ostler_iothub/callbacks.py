@@ -1,0 +1,32 @@
+"""Calling a program's callbacks, as the interpreter's C interface did (revival §2.5).
+
+Invariant: an exception of a callback ends here, with its traceback on stderr; `sys.exit` in a callback ends the process.
+"""
+
+import os
+import sys
+import traceback
+
+
+def call(function, *args):
+    """Calls `function`; returns what it returned, or None after an exception."""
+    try:
+        return function(*args)
+    except SystemExit as leaving:
+        leave(leaving.code)
+    except BaseException:
+        traceback.print_exc()
+    return None
+
+
+def leave(code):
+    """Ends the process from whatever thread this is. Exit hooks cannot run: they wait for this very thread."""
+    if code is not None and not isinstance(code, int):
+        print(code, file=sys.stderr)
+        code = 1
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (AttributeError, OSError, ValueError):
+            pass
+    os._exit((code or 0) & 0xFF)
