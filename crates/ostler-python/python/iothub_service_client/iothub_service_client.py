@@ -186,8 +186,8 @@ class _ServiceClient(Native):
         return next(base.__name__ for base in cls.__mro__ if base.__module__ == __name__)
 
     @classmethod
-    def _failed(cls, function, result, http_status=None):
-        return cls._error(cls._error_arg(function, result, http_status))
+    def _failed(cls, function, result):
+        return cls._error(cls._error_arg(function, result))
 
     def _call(self, function, operation, *args):
         """Calls the native client; a failure becomes this class's exception, without the native one behind it."""
@@ -197,8 +197,9 @@ class _ServiceClient(Native):
             kind, status, reason = failure.args
         except RuntimeError as closing:
             kind, status, reason = "stopped", 0, str(closing)
-        raised = self._failed(function, self._result_of(function, kind, status), status or None)
-        # For people who look closer; the text of the exception is what it always was.
+        raised = self._failed(function, self._result_of(function, kind, status))
+        # For those who look closer; the text of the exception is what it always was.
+        raised.args[0].http_status = status or None
         raised.args[0].reason = reason
         raise raised
 

@@ -10,8 +10,8 @@ from ostler_iothub.objects import Native
 
 
 def snake_case(function):
-    """`SendEventAsync` is told as `send_event_async`; what begins with a capital I is a constructor and stays."""
-    if function.startswith("I"):
+    """`SendEventAsync` is told as `send_event_async`; the name of a class is its constructor and stays."""
+    if function.startswith("IoTHub"):
         return function
     return re.sub(r"(?<=.)([A-Z])", r"_\1", function).lower()
 
@@ -19,8 +19,8 @@ def snake_case(function):
 class ErrorArg(Native):
     """What a raised exception has in `args[0]`.
 
-    `func` is the function as C++ spelled it, `result` the enum's value. `http_status` is new: the status the hub
-    refused with, or None where there was none.
+    `func` is the function as C++ spelled it, `result` the enum's value. Two attributes are new: `http_status`, the
+    status the hub refused with, and `reason`, what it said, for people; None where there is none.
     """
 
     # Of each subclass: the exception's name, the class word of its text, and the enum's name.
@@ -30,10 +30,11 @@ class ErrorArg(Native):
     # Members whose text is not their name.
     respelled = {}
 
-    def __init__(self, func, result, http_status=None):
+    def __init__(self, func, result):
         self._func = func
         self._result = result
-        self.http_status = http_status
+        self.http_status = None
+        self.reason = None
 
     @property
     def func(self):
