@@ -29,6 +29,7 @@ const STEPS: &[Step] = &[
         about: "the built hub: command line, hostile input, 20 kills under load",
         run: system,
     },
+    Step { name: "python", about: "the revived Python packages, on every Python that is here", run: python },
     Step { name: "conformance", about: "the official Azure SDKs, unmodified", run: conformance },
 ];
 
@@ -177,6 +178,15 @@ fn contract() -> Result<Vec<String>> {
 
 fn system() -> Result<Vec<String>> {
     tests(&["--package", "ostler"])
+}
+
+fn python() -> Result<Vec<String>> {
+    tool(cargo().args(["build", "--package", "ostler"]), "Finished")?;
+    let runner = Path::new("conformance").join("revival").join("run.py");
+    let mut command = Command::new("python3");
+    let lines = tool(command.current_dir(root()).arg(runner).arg("--target-dir").arg(target_dir()?), "")?;
+    let closing = ["Python ", "stubs ", "ostler_python"];
+    Ok(lines.into_iter().filter(|line| closing.iter().any(|begin| line.starts_with(begin))).collect())
 }
 
 fn conformance() -> Result<Vec<String>> {

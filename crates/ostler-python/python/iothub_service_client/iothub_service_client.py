@@ -369,9 +369,9 @@ class IoTHubRegistryManager(_ServiceClient):
         [text, optional_text, optional_text, _auth_method],
         [text, optional_text, optional_text, _auth_method, _capabilities],
     )
-    def create_device(self, device_id, primary_key, secondary_key, auth_method, capabilities=None):
+    def create_device(self, device_id, primary_key, secondary_key, auth_method, *capabilities):
         self._check("CreateDevice", device_id, auth_method=auth_method)
-        identity = self._identity(device_id, primary_key, secondary_key, auth_method, capabilities)
+        identity = self._identity(device_id, primary_key, secondary_key, auth_method, *capabilities)
         return _device(self._write("CreateDevice", self._service.create_device, identity))
 
     @takes(text)
@@ -383,9 +383,9 @@ class IoTHubRegistryManager(_ServiceClient):
         [text, optional_text, optional_text, a(IoTHubDeviceStatus), _auth_method],
         [text, optional_text, optional_text, a(IoTHubDeviceStatus), _auth_method, _capabilities],
     )
-    def update_device(self, device_id, primary_key, secondary_key, status, auth_method, capabilities=None):
+    def update_device(self, device_id, primary_key, secondary_key, status, auth_method, *capabilities):
         self._check("UpdateDevice", device_id, auth_method=auth_method)
-        identity = self._identity(device_id, primary_key, secondary_key, auth_method, capabilities)
+        identity = self._identity(device_id, primary_key, secondary_key, auth_method, *capabilities)
         identity["status"] = "enabled" if status is IoTHubDeviceStatus.ENABLED else "disabled"
         self._write("UpdateDevice", self._service.update_device, identity)
 
@@ -470,7 +470,8 @@ class IoTHubDeviceTwin(_ServiceClient):
         return IoTHubDeviceTwinResult.ERROR
 
     @takes_any([text], [text, text])
-    def get_twin(self, device_id, module_id=None):
+    def get_twin(self, device_id, *rest):
+        module_id = rest[0] if rest else None
         function = "GetTwin" if module_id is None else "GetModuleTwin"
         return self._call(function, self._service.twin, device_id, module_id)
 
