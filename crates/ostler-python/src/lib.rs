@@ -9,6 +9,11 @@
 
 use pyo3::prelude::*;
 
+mod device;
+mod device_invoke;
+mod device_outcome;
+mod device_settings;
+mod log;
 mod runtime;
 mod service;
 mod trust;
@@ -16,10 +21,22 @@ mod trust;
 /// What the Python halves import, as `ostler_iothub._native`.
 #[pymodule]
 mod _native {
+    use pyo3::prelude::*;
+
     #[pymodule_export]
-    use super::runtime::shut_down;
+    use super::device::{connection_string_problem, DeviceClient, Task};
+    #[pymodule_export]
+    use super::log::trace;
+    #[pymodule_export]
+    use super::runtime::{is_shutting_down, shut_down};
     #[pymodule_export]
     use super::service::{Failure, Service};
     #[pymodule_export]
     use super::trust::trust_problem;
+
+    #[pymodule_init]
+    fn begin(_module: &Bound<'_, PyModule>) -> PyResult<()> {
+        super::log::begin();
+        Ok(())
+    }
 }

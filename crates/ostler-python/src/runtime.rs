@@ -78,6 +78,35 @@ where
     }
 }
 
+/// Like [`wait`], for threads that signals never reach: it sleeps until something happens.
+///
+/// # Errors
+/// `RuntimeError` once the interpreter is closing; the future is dropped then.
+pub(crate) fn rest<F>(py: Python<'_>, future: F) -> PyResult<F::Output>
+where
+    F: Future + Send,
+    F::Output: Send,
+{
+    let runtime = shared()?;
+    let _inside = Inside::enter()?;
+    let future = async {
+        tokio::select! {
+            output = future => Some(output),
+            () = CLOSED.notified() => None,
+        }
+    };
+    match py.detach(|| runtime.block_on(future)) {
+        Some(output) => Ok(output),
+        None => Err(closing()),
+    }
+}
+
+/// Whether [`shut_down`] was called.
+#[pyfunction]
+pub(crate) fn is_shutting_down() -> bool {
+    CLOSING.load(Ordering::SeqCst)
+}
+
 /// Counts those who wait, from before they release the lock until they hold it again.
 struct Inside;
 
@@ -98,9 +127,13 @@ impl Drop for Inside {
 
 fn refuse_when_closing() -> PyResult<()> {
     if CLOSING.load(Ordering::SeqCst) {
-        return Err(PyRuntimeError::new_err("the interpreter is shutting down"));
+        return Err(closing());
     }
     Ok(())
+}
+
+fn closing() -> PyErr {
+    PyRuntimeError::new_err("the interpreter is shutting down")
 }
 
 /// Ends every wait of every thread for good; called once at exit, after the packages have stopped their workers.
