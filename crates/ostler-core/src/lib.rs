@@ -9,6 +9,7 @@
 
 pub mod auth;
 pub mod configuration;
+pub mod file;
 pub mod id;
 pub mod identity;
 pub mod job;

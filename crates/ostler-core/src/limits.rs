@@ -127,3 +127,16 @@ pub const QUERY_DEPTH: usize = 64;
 pub const QUERY_GROUPS: usize = 100_000;
 /// Bytes of the values that one query groups by.
 pub const QUERY_GROUP_BYTES: usize = 64 * 1024 * 1024;
+
+/// Bytes of a file's name together with its device's id and the `/` between them; Azure allows as many characters.
+pub const FILE_KEY_BYTES: usize = 1024;
+/// File uploads of one device that have begun and not ended (device §12).
+pub const UPLOADS_PER_DEVICE: usize = 10;
+/// File uploads of all devices that have begun and not ended.
+pub const UPLOADS: usize = 100_000;
+/// Files of all devices.
+pub const FILES: u64 = 1_000_000;
+/// Blocks of one file, as Azure's storage has it.
+pub const FILE_BLOCKS: usize = 50_000;
+/// Decoded bytes of a block's id, as Azure's storage has it.
+pub const FILE_BLOCK_ID_BYTES: usize = 64;

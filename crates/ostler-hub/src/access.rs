@@ -154,6 +154,23 @@ impl Hub {
         Ok(session)
     }
 
+    /// Signs a device or module in for one request, without a session.
+    ///
+    /// # Errors
+    /// As [`Hub::connect`].
+    pub async fn authenticate(
+        &self,
+        id: &EntityId,
+        credential: Credential<'_>,
+        peer: Peer,
+    ) -> Result<Grant, Error> {
+        let now = self.now();
+        match self.judge(id, credential, now).await? {
+            Ok((_, grant)) => Ok(grant),
+            Err(cause) => Err(self.refuse(id.as_str(), peer, cause, now)),
+        }
+    }
+
     async fn judge(
         &self,
         id: &EntityId,

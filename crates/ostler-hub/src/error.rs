@@ -2,6 +2,7 @@
 //!
 //! Invariant: the text of an error may be shown to the caller; what only the operator may know is logged.
 
+use crate::files::FileError;
 use ostler_core::auth::AuthFailure;
 use ostler_core::configuration::ConfigurationError;
 use ostler_core::id::EntityId;
@@ -114,6 +115,9 @@ pub enum Error {
     /// A rule of configurations is broken.
     #[error(transparent)]
     Configuration(#[from] ConfigurationError),
+    /// Something with a file was not done.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// The record changed again and again while the change was being decided.
     #[error("the record is being changed by too many at once; try again")]
     Contended,

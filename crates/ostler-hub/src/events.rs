@@ -69,6 +69,26 @@ pub enum EventKind {
     },
     /// A device sent a message.
     Telemetry(Telemetry),
+    /// A device uploaded a file and said so.
+    FileUploaded {
+        /// The file's name with its device.
+        name: String,
+        /// The name, and the port if any, under which the device knows the hub's files.
+        host: String,
+        /// Bytes.
+        size: u64,
+        /// When it was stored.
+        modified: Timestamp,
+    },
+    /// A device gave an upload up.
+    FileUploadFailed {
+        /// The file's name with its device.
+        name: String,
+        /// The storage's status, as the device saw it.
+        status: Option<i64>,
+        /// The device's words.
+        description: Option<String>,
+    },
     /// A sign-in was refused.
     SignInFailed {
         /// From where.
@@ -87,6 +107,7 @@ impl EventKind {
             EventKind::Registry { .. } => "registry",
             EventKind::Method { .. } => "method",
             EventKind::Telemetry(_) => "telemetry",
+            EventKind::FileUploaded { .. } | EventKind::FileUploadFailed { .. } => "file",
             EventKind::SignInFailed { .. } => "auth",
         }
     }

@@ -8,6 +8,7 @@ use crate::bus::{Bus, LocalBus};
 use crate::configurations::Configurations;
 use crate::error::Error;
 use crate::events::{about, EventKind, Events};
+use crate::files::{FileOptions, Files};
 use crate::jobs::{Jobs, Shared};
 use crate::policies::Policies;
 use crate::query::Tokens;
@@ -88,6 +89,8 @@ pub struct Options {
     pub job_retention_days: u64,
     /// The language of job conditions.
     pub dialect: Dialect,
+    /// Where uploaded files are, and how many.
+    pub files: FileOptions,
     /// Where the time comes from.
     pub clock: Clock,
 }
@@ -101,6 +104,7 @@ impl Default for Options {
             sign_in_failures: (50, 5),
             job_retention_days: ostler_core::limits::JOB_RETENTION_DAYS,
             dialect: Dialect::Extended,
+            files: FileOptions::default(),
             clock: Clock::default(),
         }
     }
@@ -132,6 +136,7 @@ pub struct Hub {
     pub(crate) tokens: Tokens,
     pub(crate) configurations: Configurations,
     pub(crate) access: Access,
+    pub(crate) files: Arc<Files>,
     pub(crate) options: Options,
     pub(crate) epochs: AtomicU64,
     pub(crate) ends: Mutex<Recent<EntityId, Ended>>,
@@ -160,6 +165,7 @@ impl Hub {
         let tokens = Tokens::load(store.as_ref(), &random).await?;
         let configurations = Configurations::load(store.as_ref()).await?;
         let (bus, events, stats) = (Arc::<LocalBus>::default(), Arc::default(), Arc::default());
+        let files = Files::load(&store, &stats, &options.files, options.clock.now()).await?;
         let hub = Arc::new_cyclic(|hub| Hub {
             jobs: Jobs::new(Shared::new(hub.clone(), &store, &bus, &events, &stats, &options)),
             store,
@@ -168,6 +174,7 @@ impl Hub {
             tokens,
             configurations,
             access: Access::new(options.sign_in_failures),
+            files,
             options,
             epochs: AtomicU64::new(1),
             ends: Mutex::new(Recent::new(REMEMBERED_ENDS)),
@@ -179,6 +186,7 @@ impl Hub {
         });
         hub.jobs.begin().await?;
         Configurations::start(&hub);
+        Files::start(&hub);
         Ok(hub)
     }
 

@@ -16,6 +16,7 @@ pub mod configurations;
 pub mod diagnosis;
 mod error;
 pub mod events;
+pub mod files;
 mod hub;
 pub mod jobs;
 mod methods;

@@ -49,6 +49,18 @@ pub struct Stats {
     pub telemetry_messages: Counter,
     /// Bytes in them.
     pub telemetry_bytes: Counter,
+    /// File uploads begun.
+    pub uploads_started: Counter,
+    /// File uploads that their devices said to have succeeded.
+    pub uploads_succeeded: Counter,
+    /// File uploads that their devices gave up.
+    pub uploads_failed: Counter,
+    /// File uploads whose time was over.
+    pub uploads_expired: Counter,
+    /// Files stored.
+    pub files_stored: Counter,
+    /// Bytes in them.
+    pub file_bytes: Counter,
     /// Jobs created.
     pub jobs_created: Counter,
     /// Jobs that ended.

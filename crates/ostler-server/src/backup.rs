@@ -1,4 +1,4 @@
-//! A copy of the data folder, made while the hub serves: the store, and the CA that clients trust.
+//! A copy of the data folder, made while the hub serves: the store, uploaded files, and the CA that clients trust.
 //!
 //! Must not know: how a store is copied.
 //!
@@ -9,12 +9,12 @@ use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use ostler_store::StoreError;
+use ostler_store::{FileFolder, StoreError};
 
 use crate::app::App;
 use crate::config::Data;
 use crate::files::{create_private_folder, sync_folder, write_atomically, Lasting, Readable};
-use crate::server::STORE_FOLDER;
+use crate::server::{FILES_FOLDER, STORE_FOLDER};
 use crate::tls::authority::{CA_FILE, CA_KEY_FILE};
 
 /// Copies to a folder that does not exist yet or is empty; returns how many records the copy holds.
@@ -45,10 +45,22 @@ async fn copy_into(app: &App, to: &Path) -> Result<u64, StoreError> {
         }
         sync_folder(to).map_err(|error| StoreError::Unavailable(format!("{}: {error}", to.display())))?;
     }
+    copy_files(app, to).await?;
     let records = AtomicU64::new(0);
     let progress = |done: u64, _total: u64| records.store(done, Ordering::Relaxed);
     app.hub.store().backup(&to.join(STORE_FOLDER), &progress).await?;
+    // Those that came meanwhile, which the store's copy may name.
+    copy_files(app, to).await?;
     Ok(records.into_inner())
+}
+
+/// Contents never change, so what was copied before is not copied again.
+async fn copy_files(app: &App, to: &Path) -> Result<(), StoreError> {
+    let Data::Folder(folder) = &app.config.data else { return Ok(()) };
+    let (from, to) = (folder.join(FILES_FOLDER), to.join(FILES_FOLDER));
+    let copied = tokio::task::spawn_blocking(move || FileFolder::copy_contents(&from, &to)).await;
+    let copied = copied.unwrap_or_else(|error| Err(io::Error::other(error)));
+    copied.map_err(|error| StoreError::Unavailable(format!("uploaded files: {error}")))
 }
 
 /// A hub with a CA or certificate of its owner's has none of its own to copy.
@@ -66,6 +78,7 @@ fn discard(folder: &Path, made: bool) {
         let _ = fs::remove_file(folder.join(name));
     }
     let _ = fs::remove_dir_all(folder.join(STORE_FOLDER));
+    let _ = fs::remove_dir_all(folder.join(FILES_FOLDER));
     if made {
         let _ = fs::remove_dir(folder);
     }

@@ -15,6 +15,7 @@ use ostler_core::auth::AuthFailure;
 use ostler_core::configuration::ConfigurationError;
 use ostler_core::method::MethodError;
 use ostler_core::query::ParseError;
+use ostler_hub::files::FileError;
 use ostler_hub::Error;
 use ostler_store::StoreError;
 use ostler_wire::rest::error::ErrorCode;
@@ -61,6 +62,8 @@ pub(crate) fn public(error: &Error) -> (ErrorCode, Cow<'static, str>) {
         Error::ConfigurationExists(_) => ErrorCode::ConfigurationAlreadyExists,
         Error::TooManyConfigurations => ErrorCode::ConfigurationCountLimitExceeded,
         Error::Configuration(error) => configuration(error),
+        Error::File(FileError::Store(error)) => return store(error),
+        Error::File(error) => file(error),
         Error::Contended => ErrorCode::ServerBusy,
     };
     (code, error.to_string().into())
@@ -73,6 +76,23 @@ fn configuration(error: &ConfigurationError) -> ErrorCode {
         ConfigurationError::ContentChanged => ErrorCode::CannotModifyImmutableConfigurationContent,
         ConfigurationError::Condition(_) => ErrorCode::InvalidConfigurationTargetCondition,
         ConfigurationError::Metric { .. } => ErrorCode::InvalidConfigurationCustomMetricsQuery,
+    }
+}
+
+fn file(error: &FileError) -> ErrorCode {
+    match error {
+        FileError::Name(_) => ErrorCode::ArgumentInvalid,
+        FileError::TooManyUploads => ErrorCode::DeviceMaximumActiveFileUploadLimitExceeded,
+        FileError::UnknownUpload => ErrorCode::InvalidFileUploadCorrelationId,
+        FileError::ExpiredUpload => ErrorCode::ExpiredFileUploadCorrelationId,
+        FileError::NothingStored => ErrorCode::InvalidStorageEndpointOrBlob,
+        FileError::Denied(_) => ErrorCode::IotHubUnauthorizedAccess,
+        FileError::TooLarge(_) | FileError::TooManyBlocks => ErrorCode::MessageTooLarge,
+        FileError::MissingBlock(_) => ErrorCode::ArgumentInvalid,
+        FileError::Exists(_) => ErrorCode::InvalidOperation,
+        FileError::NotFound(_) => ErrorCode::GenericNotFound,
+        FileError::HubBusy => ErrorCode::ServerBusy,
+        FileError::NoRoom(_) | FileError::Disk | FileError::Store(_) => ErrorCode::ServiceUnavailable,
     }
 }
 

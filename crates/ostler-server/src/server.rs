@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use ostler_hub::files::FileOptions;
 use ostler_hub::{Hub, Options};
 use ostler_store::{Embedded, OpenError, Store};
 use tokio::net::{TcpListener, TcpStream};
@@ -38,6 +39,8 @@ use crate::tls::{Renewal, Tls, TlsError};
 
 /// The store's folder inside the data folder.
 pub(crate) const STORE_FOLDER: &str = "store";
+/// The folder of uploaded files inside the data folder.
+pub(crate) const FILES_FOLDER: &str = "files";
 /// The policy whose connection string tools are given.
 const OWNER: &str = "iothubowner";
 /// How often certificates are looked after.
@@ -176,7 +179,24 @@ fn hub_options(config: &Config) -> Options {
         sign_in_failures: (limits.sign_in_failure_burst, limits.sign_in_failure_rate),
         job_retention_days: limits.job_retention.as_secs() / (24 * 3600),
         dialect: config.compat.dialect(),
+        files: file_options(config),
         ..Options::default()
+    }
+}
+
+fn file_options(config: &Config) -> FileOptions {
+    let limits = &config.limits;
+    let secs = |time: Duration| i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
+    FileOptions {
+        folder: match &config.data {
+            Data::Folder(folder) => Some(folder.join(FILES_FOLDER)),
+            Data::Memory => None,
+        },
+        total_bytes: limits.files_total,
+        file_bytes: limits.file_size,
+        spared_bytes: limits.file_disk_reserve,
+        upload_secs: secs(limits.file_upload_lifetime),
+        keep_secs: Some(secs(limits.file_retention)).filter(|secs| *secs > 0),
     }
 }
 

@@ -93,6 +93,10 @@ pub enum Shelf {
     MessageBodies = 5,
     /// What became of messages and was not told yet, by sequence.
     Feedback = 6,
+    /// What is known of uploaded files, by `device/name`; the bytes are in a [`FileFolder`](crate::FileFolder).
+    Files = 7,
+    /// Uploads that have not ended, by id.
+    Uploads = 8,
 }
 
 /// What stands on a shelf: bytes that the engine does not look into.
@@ -169,7 +173,7 @@ pub enum Change {
 }
 
 /// Bytes of a document's key.
-pub const DOCUMENT_KEY_BYTES: usize = 512;
+pub const DOCUMENT_KEY_BYTES: usize = 1024;
 
 /// How many identities there are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

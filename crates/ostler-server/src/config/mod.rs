@@ -146,6 +146,16 @@ pub struct Limits {
     pub query_columns: u64,
     /// How long a job that has ended is kept.
     pub job_retention: Duration,
+    /// Bytes of all uploaded files.
+    pub files_total: u64,
+    /// Bytes of one uploaded file.
+    pub file_size: u64,
+    /// Bytes that uploads leave free on the disk.
+    pub file_disk_reserve: u64,
+    /// From the start of a file upload to its end.
+    pub file_upload_lifetime: Duration,
+    /// How long an uploaded file is kept; zero is until somebody deletes it.
+    pub file_retention: Duration,
     /// Failed sign-ins a source may make at once.
     pub sign_in_failure_burst: u32,
     /// Failures per second that a source earns anew.
@@ -369,6 +379,11 @@ impl<'a> Reader<'a> {
             mqtt_output: self.number("mqtt-output-limit", 1 << 16, 1 << 30),
             query_columns: self.number("query-columns-limit", 0, 1 << 40),
             job_retention: self.duration("job-retention", DAY, 3650 * DAY),
+            files_total: self.number("files-limit", 0, 1 << 50),
+            file_size: self.number("file-size-limit", 1, 1 << 42),
+            file_disk_reserve: self.number("file-disk-reserve", 0, 1 << 50),
+            file_upload_lifetime: self.duration("file-upload-lifetime", Duration::from_secs(60), DAY),
+            file_retention: self.duration("file-retention", Duration::ZERO, 3650 * DAY),
             sign_in_failure_burst: self.number("sign-in-failure-burst", 1, 1_000_000),
             sign_in_failure_rate: self.number("sign-in-failure-rate", 0, 1_000_000),
             clock_skew: self.duration("clock-skew", Duration::ZERO, HOUR),

@@ -74,6 +74,11 @@ pub const SETTINGS: &[Setting] = &[
     setting("mqtt-output-limit", "bytes", "1048576", "Output waiting per MQTT connection before the hub stops serving it."),
     setting("query-columns-limit", "bytes, 0 = none", "134217728", "Memory for the columns that the hub builds of properties that queries ask for again and again."),
     setting("job-retention", "duration, 1d to 3650d", "30d", "How long a job that has ended, and what became of it on each device, can be looked up."),
+    setting("files-limit", "bytes", "10737418240", "What the files that devices upload may take on the disk, all together."),
+    setting("file-size-limit", "bytes", "1073741824", "What one uploaded file may have."),
+    setting("file-disk-reserve", "bytes", "268435456", "What uploads leave free on the disk, so that the hub can go on writing its own data."),
+    setting("file-upload-lifetime", "duration, 1m to 1d", "1h", "From the start of a file upload to its end; then its place is free and what was sent of it is removed."),
+    setting("file-retention", "duration, 0s = until somebody deletes it", "0s", "How long an uploaded file is kept."),
     setting(
         "sign-in-failure-burst",
         "failures",

@@ -24,6 +24,8 @@ pub(super) struct Snapshot {
     gauges: Vec<Row>,
     bytes_taken: u64,
     bytes_held: u64,
+    file_bytes: u64,
+    file_bytes_taken: u64,
     sync_micros: u64,
     uptime_secs: u64,
     certificate_ends_secs: u64,
@@ -43,6 +45,8 @@ impl Snapshot {
             gauges: gauges(&app.hub, &doors, &store),
             bytes_taken: stats.telemetry_bytes.count(),
             bytes_held: store.memory_bytes,
+            file_bytes: app.hub.file_counts().bytes,
+            file_bytes_taken: stats.file_bytes.count(),
             sync_micros: store.sync_micros,
             uptime_secs: app.started.elapsed().as_secs(),
             certificate_ends_secs: app
@@ -56,7 +60,7 @@ impl Snapshot {
 }
 
 fn hub_counters(stats: &Stats) -> Vec<Row> {
-    let rows: [(&str, &str, &Counter); 22] = [
+    let rows: [(&str, &str, &Counter); 27] = [
         ("sign_ins", "Devices and modules that signed in", &stats.sign_ins),
         ("sign_in_failures", "Sign-ins refused, of devices and back ends", &stats.sign_in_failures),
         ("takeovers", "Connections closed by a newer one of the same identity", &stats.takeovers),
@@ -78,6 +82,11 @@ fn hub_counters(stats: &Stats) -> Vec<Row> {
         ("job_steps_canceled", "Devices on which a job was canceled", &stats.job_steps_canceled),
         ("configuration_looks", "Twins looked at for configurations", &stats.configuration_looks),
         ("configuration_changes", "Twins changed by configurations", &stats.configuration_changes),
+        ("uploads_started", "File uploads begun by devices", &stats.uploads_started),
+        ("uploads_succeeded", "File uploads that devices said to have succeeded", &stats.uploads_succeeded),
+        ("uploads_failed", "File uploads that devices gave up", &stats.uploads_failed),
+        ("uploads_expired", "File uploads whose time was over", &stats.uploads_expired),
+        ("files_stored", "Files stored", &stats.files_stored),
         ("commit_retries", "Changes decided again because the record had changed", &stats.commit_retries),
     ];
     rows.into_iter().map(|(name, help, counter)| (name, help, counter.count())).collect()
@@ -104,13 +113,15 @@ fn door_counters(doors: &DoorCounts) -> [Row; 7] {
 }
 
 fn gauges(hub: &Hub, doors: &DoorCounts, store: &StoreStatus) -> Vec<Row> {
-    let counts = hub.counts();
+    let (counts, files) = (hub.counts(), hub.file_counts());
     vec![
         ("devices", "Devices registered", counts.devices),
         ("devices_disabled", "Devices that may not connect", counts.disabled),
         ("modules", "Modules registered", counts.modules),
         ("connected", "Devices and modules connected", hub.connected_count() as u64),
         ("jobs_active", "Jobs that wait, run or are held", hub.active_jobs() as u64),
+        ("files", "Uploaded files", files.files),
+        ("uploads_active", "File uploads that have begun and not ended", files.uploads),
         ("connections", "Connections to all listeners", doors.connections),
         ("connections_max", "Connections there may be", doors.max_connections),
         ("connections_half_open", "Connections that have not signed in", doors.half_open),
@@ -130,6 +141,10 @@ impl Collector for Snapshot {
         }
         let taken = ConstCounter::new(self.bytes_taken);
         write(encoder, "telemetry", "Telemetry taken", Some(&Unit::Bytes), &taken)?;
+        let help = "Bytes of uploaded files, and of blocks that are not files yet";
+        write(encoder, "files_held", help, Some(&Unit::Bytes), &gauge(self.file_bytes))?;
+        let taken = ConstCounter::new(self.file_bytes_taken);
+        write(encoder, "files_taken", "Bytes of files stored", Some(&Unit::Bytes), &taken)?;
         let help = "Memory that holds records";
         write(encoder, "store_memory", help, Some(&Unit::Bytes), &gauge(self.bytes_held))?;
         #[allow(clippy::cast_precision_loss, reason = "microseconds of syncs stay far below 2^53")]

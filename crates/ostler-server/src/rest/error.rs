@@ -39,6 +39,7 @@ mod tests {
     use ostler_core::identity::IdentityError;
     use ostler_core::method::MethodError;
     use ostler_core::twin::TwinError;
+    use ostler_hub::files::FileError;
     use std::time::Duration;
 
     /// One of each error, and what a client reads.
@@ -73,6 +74,14 @@ mod tests {
             Error::TooManyModules,
             Error::NameTaken("p".into()),
             Error::NameUnknown("p".into()),
+            Error::File(FileError::TooManyUploads),
+            Error::File(FileError::UnknownUpload),
+            Error::File(FileError::ExpiredUpload),
+            Error::File(FileError::NothingStored),
+            Error::File(FileError::NoRoom("its disk is full")),
+            Error::File(FileError::NotFound("d/f".into())),
+            Error::File(FileError::Disk),
+            Error::File(FileError::Store(StoreError::Unavailable("/var/lib/secret: no space".into()))),
             Error::Contended,
             Error::Store(StoreError::Unavailable("/var/lib/secret: no space".into())),
             Error::Store(StoreError::Overloaded),
@@ -114,6 +123,14 @@ mod tests {
             413 TooManyModulesOnDevice the device has as many modules as it may
             409 InvalidOperation "p" exists already
             404 GenericNotFound there is no "p"
+            403 DeviceMaximumActiveFileUploadLimitExceeded the device has 10 file uploads in progress; finish one with a notification, or wait until one expires
+            400 InvalidFileUploadCorrelationId there is no file upload with this correlation id for this device
+            400 ExpiredFileUploadCorrelationId the file upload has expired; begin it again
+            400 InvalidStorageEndpointOrBlob nothing was stored by this upload; send the file before the notification, or notify a failure
+            503 ServiceUnavailable the hub has no room for more files: its disk is full
+            404 GenericNotFound there is no file "d/f"
+            503 ServiceUnavailable the hub cannot read or write its files now; the operator's log says why
+            503 ServiceUnavailable the hub's store cannot do this now; the operator's log says why
             503 ServerBusy the record is being changed by too many at once; try again
             503 ServiceUnavailable the hub's store cannot do this now; the operator's log says why
             503 ServerBusy too much is waiting already; try again

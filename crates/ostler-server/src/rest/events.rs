@@ -5,6 +5,7 @@
 //! Invariant: a line is one JSON object without line breaks inside.
 //! Invariant: a reader that falls behind is told how many events it missed; the hub never waits for it.
 
+use super::files::blob_uri;
 use base64::prelude::{Engine, BASE64_STANDARD};
 use bytes::Bytes;
 use futures_util::{stream, Stream};
@@ -24,7 +25,7 @@ pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(15);
 const CHUNK_BYTES: usize = 16 * 1024;
 
 /// What a reader may ask for: the groups of [`EventKind::group`].
-const TYPES: [&str; 6] = ["connection", "twin", "registry", "method", "telemetry", "auth"];
+const TYPES: [&str; 7] = ["connection", "twin", "registry", "method", "telemetry", "file", "auth"];
 
 /// Which events a reader wants.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -120,11 +121,11 @@ fn write_event(event: &Event, out: &mut Vec<u8>) {
     if let Some(module) = id.as_ref().and_then(EntityId::module) {
         object.string("moduleId", module);
     }
-    write_kind(&event.kind, &mut object);
+    write_kind(device, &event.kind, &mut object);
     object.end();
 }
 
-fn write_kind(kind: &EventKind, object: &mut ObjectWriter<'_>) {
+fn write_kind(device: &str, kind: &EventKind, object: &mut ObjectWriter<'_>) {
     match kind {
         EventKind::Connected { peer, transport } => {
             object.string("operation", "connected").string("transport", transport);
@@ -149,6 +150,20 @@ fn write_kind(kind: &EventKind, object: &mut ObjectWriter<'_>) {
             object.count("durationMs", u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
         }
         EventKind::Telemetry(telemetry) => write_telemetry(telemetry, object),
+        EventKind::FileUploaded { name, host, size, modified } => {
+            // The members of a file notification (service §12.4).
+            object.string("operation", "uploaded").string("blobName", &format!("{device}/{name}"));
+            object.string("blobUri", &blob_uri(host, device, name)).count("blobSizeInBytes", *size);
+            object.time("lastUpdatedTime", *modified);
+        }
+        EventKind::FileUploadFailed { name, status, description } => {
+            object.string("operation", "failed").string("blobName", &format!("{device}/{name}"));
+            match status {
+                Some(status) => object.integer("statusCode", *status),
+                None => object.null("statusCode"),
+            };
+            object.string_or_null("statusDescription", description.as_deref());
+        }
         EventKind::SignInFailed { peer, cause } => {
             object.string_or_null("peer", peer.map(|peer| peer.to_string()).as_deref());
             object.string("cause", cause);

@@ -10,12 +10,15 @@
 
 mod answer;
 mod authorise;
+mod blob;
 mod body;
 mod configurations;
 mod connection;
+mod device;
 mod error;
 mod events;
 mod extension;
+mod files;
 mod jobs;
 mod pages;
 mod query;

@@ -10,7 +10,7 @@ use super::authorise::Grants;
 use super::body::{self, BodyError};
 use super::connection::Pulse;
 use super::websocket::{Handshake, Refusal};
-use super::{configurations, extension, jobs, pages, query, registry, twins};
+use super::{blob, configurations, device, extension, files, jobs, pages, query, registry, twins};
 use crate::app::App;
 use crate::config::Compat;
 use crate::peer::Peer;
@@ -19,6 +19,7 @@ use http::request::Parts;
 use http::{header, HeaderMap, HeaderName, HeaderValue, Request, StatusCode};
 use hyper::body::{Body as _, Incoming};
 use hyper::upgrade::OnUpgrade;
+use ostler_core::id::EntityId;
 use ostler_core::query::Dialect;
 use ostler_wire::rest::error::{ErrorCode, ErrorForm};
 use ostler_wire::rest::etag::IfMatch;
@@ -148,12 +149,20 @@ impl Door {
             return Err(unknown_path());
         }
         self.grants.check(&self.app, &self.peer, head, endpoint.access)?;
+        if let Some(id) = speaker(&call) {
+            device::sign_in(&self.app, &self.peer, head, &id).await?;
+        }
         if endpoint.surface == Surface::Azure {
             check_api_version(Query::new(head.uri.query()))
                 .map_err(|error| Failure::new(ErrorCode::InvalidProtocolVersion, error.to_string()))?;
         }
         if matches!(call, Call::WebSocket) {
             return self.upgrade(head);
+        }
+        if let Call::PutBlob(blob) = &call {
+            let query = Query::new(head.uri.query());
+            let context = Context { app: &self.app, query, headers: &head.headers };
+            return Ok(blob::put(&context, &self.peer, blob, incoming).await);
         }
         let body = match body_limit(&call).and_then(|limit| Some((limit, incoming.take()?))) {
             None => Bytes::new(),
@@ -262,6 +271,14 @@ fn options(allowed: &str) -> Answer {
     answer
 }
 
+/// The device or module that makes a call by itself.
+fn speaker(call: &Call) -> Option<EntityId> {
+    match call {
+        Call::StartUpload(device) | Call::FinishUpload(device, _) => Some(device.into()),
+        _ => None,
+    }
+}
+
 /// How much of a body a call takes; `None` for calls that take none, whose body is left where it is.
 fn body_limit(call: &Call) -> Option<usize> {
     match call {
@@ -272,6 +289,8 @@ fn body_limit(call: &Call) -> Option<usize> {
         // One client sends an empty object along with a cancellation (service §1.3).
         Call::CancelJob(..) | Call::PauseJob(_) | Call::ResumeJob(_) | Call::RetryJob(_) => Some(SMALL_BODY),
         Call::PutIdentity(_)
+        | Call::StartUpload(_)
+        | Call::FinishUpload(..)
         | Call::CreatePolicy
         | Call::PutAuthority(_)
         | Call::Backup
@@ -309,6 +328,11 @@ async fn dispatch(context: &Context<'_>, call: Call, body: &[u8]) -> Result<Answ
         Call::GetConfiguration(id) => configurations::get(context, &id).await,
         Call::PutConfiguration(id) => configurations::put(context, &id, body).await,
         Call::DeleteConfiguration(id) => configurations::delete(context, &id).await,
+        Call::StartUpload(device) => files::start(context, &device, body).await,
+        Call::FinishUpload(device, id) => files::finish(context, &device, id.as_deref(), body).await,
+        Call::ListFiles => files::list(context).await,
+        Call::GetFile(file) => files::get(context, &file).await,
+        Call::DeleteFile(file) => files::delete(context, &file).await,
         Call::NotSupported(feature) => Err(not_supported(feature)),
         Call::Events => extension::events(context),
         Call::Diagnosis(id) => extension::diagnosis(context, &id).await,
@@ -332,7 +356,7 @@ async fn dispatch(context: &Context<'_>, call: Call, body: &[u8]) -> Result<Answ
         Call::Metrics => Ok(pages::metrics(context.app)),
         Call::Health => Ok(pages::health()),
         Call::Readiness => Ok(pages::readiness(context.app)),
-        Call::WebSocket => Err(unknown_path()),
+        Call::WebSocket | Call::PutBlob(_) => Err(unknown_path()),
     }
 }
 

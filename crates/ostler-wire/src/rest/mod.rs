@@ -9,6 +9,7 @@ pub mod error;
 pub mod etag;
 pub mod extension;
 mod fields;
+pub mod file;
 pub mod identity;
 pub mod job;
 pub mod method;
@@ -16,6 +17,7 @@ pub mod page;
 pub mod query;
 mod rollout;
 pub mod route;
+pub mod storage;
 #[cfg(test)]
 mod testing;
 pub mod twin;

@@ -84,6 +84,8 @@ pub enum Access {
     RegistryWriteOrServiceConnect,
     /// All four rights, as `iothubowner` has them.
     AllRights,
+    /// The device that the path names, by its own credential; or DeviceConnect.
+    Device,
 }
 
 impl Access {
@@ -101,6 +103,7 @@ impl Access {
                 rights.contains(Rights::REGISTRY_WRITE) || rights.contains(Rights::SERVICE_CONNECT)
             }
             Access::AllRights => rights.contains(Rights::ALL),
+            Access::Device => rights.contains(Rights::DEVICE_CONNECT),
         }
     }
 
@@ -114,6 +117,7 @@ impl Access {
             Access::RegistryReadOrServiceConnect => "RegistryRead or ServiceConnect",
             Access::RegistryWriteOrServiceConnect => "RegistryWrite or ServiceConnect",
             Access::AllRights => "all rights",
+            Access::Device => "the device itself, or DeviceConnect",
         }
     }
 }
@@ -125,6 +129,8 @@ pub enum Surface {
     Azure,
     /// Ostler's additions under `/ostler/v1/`; refused in strict mode, no `api-version`.
     Extension,
+    /// Where devices send files, as the storage service would have it: a signature of its own, errors in its form.
+    Storage,
     /// What surrounds the interface: metrics, health, landing page, WebSocket door.
     Operations,
 }
@@ -180,8 +186,15 @@ pub enum Call {
     PutConfiguration(String),
     /// Delete a configuration and what it set.
     DeleteConfiguration(String),
+    /// Begin a file upload.
+    StartUpload(DeviceId),
+    /// Say how a file upload ended; the id may be in the body instead.
+    FinishUpload(DeviceId, Option<String>),
     /// A route of the real service that Ostler does not have yet; the text names the feature.
     NotSupported(&'static str),
+
+    /// Send a file, a block of it, or the list of its blocks: `{device}/{name}`.
+    PutBlob(String),
 
     /// Follow what happens in the hub, line by line.
     Events,
@@ -197,6 +210,12 @@ pub enum Call {
     RetryJob(String),
     /// Follow a job to its end, line by line.
     JobProgress(String),
+    /// Uploaded files.
+    ListFiles,
+    /// The content of an uploaded file: `{device}/{name}`.
+    GetFile(String),
+    /// Delete an uploaded file: `{device}/{name}`.
+    DeleteFile(String),
     /// All shared access policies.
     ListPolicies,
     /// One policy.
@@ -254,7 +273,7 @@ impl Endpoint {
             text.push('/');
             match part {
                 Part::Fixed(word) => text.push_str(word),
-                Part::Variable(name) => {
+                Part::Variable(name) | Part::Rest(name) => {
                     text.push('{');
                     text.push_str(name);
                     text.push('}');
@@ -294,6 +313,8 @@ impl fmt::Debug for Endpoint {
 enum Part {
     Fixed(&'static str),
     Variable(&'static str),
+    /// One segment or more, to the end of the path.
+    Rest(&'static str),
 }
 
 /// How a matched row becomes a [`Call`]: by how many of its variable segments name what.
@@ -304,6 +325,10 @@ enum Build {
     /// A device, or with a second variable segment a module.
     Entity(fn(EntityId) -> Call),
     Name(fn(String) -> Call),
+    /// A device and, with a second variable segment, a name.
+    DeviceName(fn(DeviceId, Option<String>) -> Call),
+    /// All that the path has after its fixed segments.
+    Tail(fn(String) -> Call),
     Missing(&'static str),
 }
 
@@ -323,6 +348,9 @@ macro_rules! path {
     ($($part:tt)*) => { &[$(path_part!($part)),*] };
 }
 macro_rules! path_part {
+    ((rest $name:ident)) => {
+        Part::Rest(stringify!($name))
+    };
     (($name:ident)) => {
         Part::Variable(stringify!($name))
     };
@@ -332,18 +360,17 @@ macro_rules! path_part {
 }
 
 use Access::{
-    AllRights, Open, RegistryRead, RegistryReadOrServiceConnect, RegistryWrite,
+    AllRights, Device as TheDevice, Open, RegistryRead, RegistryReadOrServiceConnect, RegistryWrite,
     RegistryWriteOrServiceConnect, ServiceConnect,
 };
-use Build::{Device, Entity, Missing, Name, Plain};
+use Build::{Device, DeviceName, Entity, Missing, Name, Plain, Tail};
 use Method::{Delete, Get, Patch, Post, Put};
-use Surface::{Azure, Extension, Operations};
+use Surface::{Azure, Extension, Operations, Storage};
 
 const IMPORT_EXPORT: &str = "import and export jobs";
 const DIGITAL_TWINS: &str = "digital twins";
 const FEEDBACK: &str = "feedback on cloud-to-device messages";
 const DEVICE_HTTP: &str = "device messages over HTTP (use MQTT)";
-const FILE_UPLOAD: &str = "file upload";
 
 /// Every route, in order of precedence.
 #[rustfmt::skip]
@@ -413,9 +440,12 @@ pub static ENDPOINTS: &[Endpoint] = &[
     row("receiveMessage",     Get,    path!("devices" (id) "messages" "deviceBound"), Open, Azure, Missing(DEVICE_HTTP)),
     row("completeMessage",    Delete, path!("devices" (id) "messages" "deviceBound" (token)), Open, Azure, Missing(DEVICE_HTTP)),
     row("abandonMessage",     Post,   path!("devices" (id) "messages" "deviceBound" (token) "abandon"), Open, Azure, Missing(DEVICE_HTTP)),
-    row("startUpload",        Post,   path!("devices" (id) "files"), Open, Azure, Missing(FILE_UPLOAD)),
-    row("finishUpload",       Post,   path!("devices" (id) "files" "notifications"), Open, Azure, Missing(FILE_UPLOAD)),
-    row("finishNamedUpload",  Post,   path!("devices" (id) "files" "notifications" (correlation)), Open, Azure, Missing(FILE_UPLOAD)),
+    row("startUpload",        Post,   path!("devices" (id) "files"), TheDevice, Azure, Device(Call::StartUpload)),
+    row("finishUpload",       Post,   path!("devices" (id) "files" "notifications"), TheDevice, Azure, DeviceName(Call::FinishUpload)),
+    row("finishNamedUpload",  Post,   path!("devices" (id) "files" "notifications" (correlation)), TheDevice, Azure, DeviceName(Call::FinishUpload)),
+
+    // Where the start of a file upload sends a device to (device §8.1); the signature in the query says that it may.
+    row("putBlob",            Put,    path!("uploads" (rest blob)), Open, Storage, Tail(Call::PutBlob)),
 
     // Ostler's own.
     row("events",             Get,    path!("ostler" "v1" "events"), ServiceConnect, Extension, Plain(|| Call::Events)),
@@ -430,6 +460,9 @@ pub static ENDPOINTS: &[Endpoint] = &[
     row("resumeJob",          Post,   path!("ostler" "v1" "jobs" (id) "resume"), RegistryWriteOrServiceConnect, Extension, Name(Call::ResumeJob)),
     row("retryJob",           Post,   path!("ostler" "v1" "jobs" (id) "retry"), RegistryWriteOrServiceConnect, Extension, Name(Call::RetryJob)),
     row("jobProgress",        Get,    path!("ostler" "v1" "jobs" (id) "progress"), RegistryReadOrServiceConnect, Extension, Name(Call::JobProgress)),
+    row("listFiles",          Get,    path!("ostler" "v1" "files"), ServiceConnect, Extension, Plain(|| Call::ListFiles)),
+    row("getFile",            Get,    path!("ostler" "v1" "files" (rest file)), ServiceConnect, Extension, Tail(Call::GetFile)),
+    row("deleteFile",         Delete, path!("ostler" "v1" "files" (rest file)), ServiceConnect, Extension, Tail(Call::DeleteFile)),
     row("listPolicies",       Get,    path!("ostler" "v1" "policies"), AllRights, Extension, Plain(|| Call::ListPolicies)),
     row("createPolicy",       Post,   path!("ostler" "v1" "policies"), AllRights, Extension, Plain(|| Call::CreatePolicy)),
     row("getPolicy",          Get,    path!("ostler" "v1" "policies" (name)), AllRights, Extension, Name(Call::GetPolicy)),
@@ -531,32 +564,47 @@ fn allowed<'a>(first: &'a Endpoint, rest: impl Iterator<Item = &'a Endpoint>) ->
 
 /// A path in pieces, still encoded.
 struct Segments<'a> {
+    path: &'a str,
     pieces: [&'a str; MAX_SEGMENTS],
+    /// Of the path; more than there are pieces when it is longer than any route without a [`Part::Rest`].
     count: usize,
 }
 
 impl<'a> Segments<'a> {
-    /// `None` if the path is relative or longer than any route. One slash at the end does not count.
+    /// `None` if the path is relative. One slash at the end does not count.
     fn split(raw_path: &'a str) -> Option<Segments<'a>> {
         let path = raw_path.strip_prefix('/')?;
         let path = path.strip_suffix('/').unwrap_or(path);
-        let mut segments = Segments { pieces: [""; MAX_SEGMENTS], count: 0 };
+        let mut segments = Segments { path, pieces: [""; MAX_SEGMENTS], count: 0 };
         if path.is_empty() {
             return Some(segments);
         }
         for piece in path.split('/') {
-            *segments.pieces.get_mut(segments.count)? = piece;
+            if let Some(place) = segments.pieces.get_mut(segments.count) {
+                *place = piece;
+            }
             segments.count += 1;
         }
         Some(segments)
     }
 
     fn match_path(&self, path: &[Part]) -> bool {
-        path.len() == self.count
-            && path.iter().zip(self.pieces).all(|(part, piece)| match part {
-                Part::Fixed(word) => is_word(piece, word),
-                Part::Variable(_) => !piece.is_empty(),
-            })
+        let fits = match path.last() {
+            Some(Part::Rest(_)) => self.count >= path.len(),
+            _ => self.count == path.len(),
+        };
+        fits && path.iter().zip(self.pieces).all(|(part, piece)| match part {
+            Part::Fixed(word) => is_word(piece, word),
+            Part::Variable(_) | Part::Rest(_) => !piece.is_empty(),
+        })
+    }
+
+    /// What the path has after its first `fixed` segments, decoded. An encoded `/` is one here, because clients do and
+    /// do not encode those of a file's name.
+    fn tail(&self, fixed: usize) -> Result<String, RouteError> {
+        let rest = self.path.splitn(fixed + 1, '/').nth(fixed).unwrap_or_default();
+        let decoded = percent_decode_str(rest).decode_utf8().map_err(|_| RouteError::Encoding)?;
+        Ok(decoded.into_owned())
     }
 
     fn captures(&self, path: &[Part]) -> Result<[Cow<'a, str>; MAX_CAPTURES], RouteError> {
@@ -585,6 +633,11 @@ impl<'a> Segments<'a> {
                 let [id, ..] = self.captures(endpoint.path)?;
                 Ok(call(device(&id)?))
             }
+            Build::DeviceName(call) => {
+                let [id, name, ..] = self.captures(endpoint.path)?;
+                Ok(call(device(&id)?, (!name.is_empty()).then(|| name.into_owned())))
+            }
+            Build::Tail(call) => Ok(call(self.tail(endpoint.path.len() - 1)?)),
             Build::Entity(call) => {
                 let [id, module, ..] = self.captures(endpoint.path)?;
                 let device = device(&id)?;
@@ -634,7 +687,8 @@ mod tests {
             let fits = match endpoint.build {
                 Build::Plain(_) => variables == 0,
                 Build::Device(_) | Build::Name(_) => variables == 1,
-                Build::Entity(_) => (1..=2).contains(&variables),
+                Build::Entity(_) | Build::DeviceName(_) => (1..=2).contains(&variables),
+                Build::Tail(_) => variables == 0 && matches!(endpoint.path.last(), Some(Part::Rest(_))),
                 Build::Missing(_) => variables <= MAX_CAPTURES,
             };
             assert!(fits, "{endpoint:?}: variables do not fit the call");
@@ -731,6 +785,18 @@ mod tests {
         check("GET /jobs/v2", r#"getExport NotSupported("import and export jobs")"#);
         check("GET /ostler/v1/jobs/dryRun", r#"getJobDetails GetJob("dryRun", Ostler)"#);
         check("POST /ostler/v1/jobs/dryRun/cancel", r#"cancelRolloutJob CancelJob("dryRun", Ostler)"#);
+        check("PUT /uploads/d/a", r#"putBlob PutBlob("d/a")"#);
+        check(
+            "PUT /UPLOADS/d/1/2/3/4/5/6/7/8/9/a%2Fb%20c+d",
+            r#"putBlob PutBlob("d/1/2/3/4/5/6/7/8/9/a/b c+d")"#,
+        );
+        check("PUT /uploads/d%2Fa", r#"putBlob PutBlob("d/a")"#);
+        check("PUT /uploads/..%2F..%2Fetc", r#"putBlob PutBlob("../../etc")"#);
+        check("GET /ostler/v1/files/d/a/b", r#"getFile GetFile("d/a/b")"#);
+        check("GET /ostler/v1/files/", "listFiles ListFiles");
+        check("POST /devices/d/files/", r#"startUpload StartUpload("d")"#);
+        check("POST /devices/d/files/notifications/", r#"finishUpload FinishUpload("d", None)"#);
+        check("POST /devices/d/files/notifications/c", r#"finishNamedUpload FinishUpload("d", Some("c"))"#);
         check("GET /jobs/create", r#"getExport NotSupported("import and export jobs")"#);
         check("GET /configurations/testQueries", r#"getConfiguration GetConfiguration("testQueries")"#);
         check("POST /configurations/testQueries", "testQueries TestConfigurationQueries");

@@ -2,6 +2,7 @@
 
 mod authorization;
 mod bounds;
+mod files;
 mod harness;
 mod jobs;
 mod query;
