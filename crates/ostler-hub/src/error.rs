@@ -10,6 +10,7 @@ use ostler_core::identity::IdentityError;
 use ostler_core::job::{JobError, Refused};
 use ostler_core::json;
 use ostler_core::limits::CONFIGURATIONS;
+use ostler_core::message::MessageError;
 use ostler_core::method::MethodError;
 use ostler_core::query::ParseError;
 use ostler_core::twin::TwinError;
@@ -52,6 +53,15 @@ pub enum Error {
     /// A rule of method calls is broken.
     #[error(transparent)]
     Method(#[from] MethodError),
+    /// A rule of cloud-to-device messages is broken.
+    #[error(transparent)]
+    Message(#[from] MessageError),
+    /// As many messages wait in the hub as may.
+    #[error("{0} messages wait in this hub already; wait until devices take some, or purge queues")]
+    TooManyMessages(usize),
+    /// What was locked is not locked any more, or never was.
+    #[error("the lock is not held any more; what it held is handed out again")]
+    LockLost,
     /// The sign-in failed; the cause is for the operator.
     #[error("unauthorized")]
     Unauthorized(AuthFailure),
@@ -140,6 +150,14 @@ impl Error {
         match id.module() {
             None => Error::DeviceExists(id.to_string()),
             Some(_) => Error::ModuleExists(id.to_string()),
+        }
+    }
+
+    /// What a refused commit means where no record is concerned.
+    pub(crate) fn plain(error: CommitError) -> Error {
+        match error {
+            CommitError::Store(error) => Error::Store(error),
+            _ => Error::Contended,
         }
     }
 

@@ -10,6 +10,7 @@ use crate::error::Error;
 use crate::events::{about, EventKind, Events};
 use crate::files::{FileOptions, Files};
 use crate::jobs::{Jobs, Shared};
+use crate::messages::Messages;
 use crate::policies::Policies;
 use crate::query::Tokens;
 use crate::recent::Recent;
@@ -87,6 +88,10 @@ pub struct Options {
     pub sign_in_failures: (u32, u32),
     /// How many days an ended job is kept (service §10.5).
     pub job_retention_days: u64,
+    /// How many seconds a message waits when its sender does not say (device §3.4).
+    pub message_ttl_secs: i64,
+    /// How often a message is handed out before it is given up (device §3.4).
+    pub message_deliveries: u32,
     /// The language of job conditions.
     pub dialect: Dialect,
     /// Where uploaded files are, and how many.
@@ -103,6 +108,8 @@ impl Default for Options {
             max_identities: ostler_core::limits::IDENTITIES as u64,
             sign_in_failures: (50, 5),
             job_retention_days: ostler_core::limits::JOB_RETENTION_DAYS,
+            message_ttl_secs: ostler_core::limits::MESSAGE_TTL_SECS_DEFAULT,
+            message_deliveries: ostler_core::limits::MESSAGE_DELIVERIES_DEFAULT,
             dialect: Dialect::Extended,
             files: FileOptions::default(),
             clock: Clock::default(),
@@ -117,6 +124,8 @@ pub struct View {
     pub record: Record,
     /// Whether it is connected now.
     pub connected: bool,
+    /// Messages that wait for it.
+    pub messages: u64,
 }
 
 /// How a connection ended.
@@ -141,6 +150,7 @@ pub struct Hub {
     pub(crate) epochs: AtomicU64,
     pub(crate) ends: Mutex<Recent<EntityId, Ended>>,
     pub(crate) jobs: Jobs,
+    pub(crate) messages: Messages,
     notify_order: Box<[tokio::sync::Mutex<()>]>,
     hasher: foldhash::fast::RandomState,
     events: Arc<Events>,
@@ -164,6 +174,7 @@ impl Hub {
         let policies = Policies::load(store.as_ref(), &random).await?;
         let tokens = Tokens::load(store.as_ref(), &random).await?;
         let configurations = Configurations::load(store.as_ref()).await?;
+        let messages = Messages::load(store.as_ref()).await?;
         let (bus, events, stats) = (Arc::<LocalBus>::default(), Arc::default(), Arc::default());
         let files = Files::load(&store, &stats, &options.files, options.clock.now()).await?;
         let hub = Arc::new_cyclic(|hub| Hub {
@@ -173,6 +184,7 @@ impl Hub {
             policies,
             tokens,
             configurations,
+            messages,
             access: Access::new(options.sign_in_failures),
             files,
             options,
@@ -187,6 +199,7 @@ impl Hub {
         hub.jobs.begin().await?;
         Configurations::start(&hub);
         Files::start(&hub);
+        Messages::start(&hub);
         Ok(hub)
     }
 
@@ -336,7 +349,8 @@ impl Hub {
         if let Some(session) = &session {
             record.activity = session.activity();
         }
-        View { connected: session.is_some(), record }
+        let messages = self.messages.count(record.id.as_str());
+        View { connected: session.is_some(), messages, record }
     }
 
     /// Takes a connection out of the table and notes how it ended.
@@ -348,6 +362,7 @@ impl Hub {
             self.ends.lock().note(state.id().clone(), Ended { at: now, reason });
             self.configurations.connection_changed(state.id());
         }
+        self.wake_messages(state.id());
         self.events.emit(|| about(state.id(), now, EventKind::Disconnected { reason }));
     }
 }

@@ -1,4 +1,4 @@
-//! The operations of the hub: registry, twins, methods, jobs, device sessions, policies.
+//! The operations of the hub: registry, twins, methods, messages, jobs, device sessions, policies.
 //!
 //! A front end takes a request apart, calls one function here and writes down what comes back. Each
 //! write loads a record, lets `ostler-core` decide, commits if the record is unchanged, and only then
@@ -12,6 +12,7 @@
 
 pub mod access;
 pub mod bus;
+mod bytes;
 pub mod configurations;
 pub mod diagnosis;
 mod error;
@@ -19,6 +20,7 @@ pub mod events;
 pub mod files;
 mod hub;
 pub mod jobs;
+pub mod messages;
 mod methods;
 pub mod policies;
 pub mod query;

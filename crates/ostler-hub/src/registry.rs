@@ -295,6 +295,12 @@ impl Hub {
             for id in after.modules.iter().chain([id]) {
                 self.tell(id, Tell::End(reason));
             }
+            if after.record.is_none() && !id.is_module() {
+                // Its record is gone, so nothing is sent to it any more; what cannot be removed now is at a start.
+                if let Err(error) = self.remove_messages(id).await {
+                    tracing::debug!(device = %id, %error, "messages of a deleted device remain for now");
+                }
+            }
             // A job that waits for a deleted device looks again and learns of it.
             self.jobs.arrived(id);
         }

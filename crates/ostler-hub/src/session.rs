@@ -9,6 +9,7 @@
 //! Invariant: the inbox is bounded; a connection that does not take its news is closed.
 
 use crate::hub::Hub;
+use crate::messages::CloudMessage;
 use ostler_core::auth::Grant;
 use ostler_core::id::EntityId;
 use ostler_core::method::MethodName;
@@ -44,6 +45,8 @@ pub enum News {
     },
     /// The desired properties changed.
     DesiredChanged(Arc<DesiredChange>),
+    /// A message, to be confirmed with [`Hub::confirm_message`] once the device has it.
+    Message(Arc<CloudMessage>),
 }
 
 /// Why a connection ends.
@@ -121,6 +124,11 @@ impl SessionState {
     /// Whose connection it is.
     pub fn id(&self) -> &EntityId {
         &self.id
+    }
+
+    /// Tells this connection from all others of this hub since its start.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch
     }
 
     /// On what the sign-in was granted, and until when.

@@ -61,6 +61,26 @@ pub struct Stats {
     pub files_stored: Counter,
     /// Bytes in them.
     pub file_bytes: Counter,
+    /// Cloud-to-device messages accepted.
+    pub messages_accepted: Counter,
+    /// Messages handed to a connection, again or for the first time.
+    pub messages_delivered: Counter,
+    /// Messages that a connection was handed and had not confirmed when it ended.
+    pub messages_returned: Counter,
+    /// Messages that their device confirmed.
+    pub messages_completed: Counter,
+    /// Messages whose time was over.
+    pub messages_expired: Counter,
+    /// Messages handed out as often as they may be, or damaged.
+    pub messages_undeliverable: Counter,
+    /// Messages that their device refused.
+    pub messages_rejected: Counter,
+    /// Messages removed with their queue or device.
+    pub messages_purged: Counter,
+    /// Outcomes that nobody read in time.
+    pub feedback_expired: Counter,
+    /// Outcomes not told because too many waited.
+    pub feedback_dropped: Counter,
     /// Jobs created.
     pub jobs_created: Counter,
     /// Jobs that ended.

@@ -117,11 +117,14 @@ impl Hub {
         }
     }
 
-    /// Lets go on what waits for a device to take method calls.
+    /// Lets go on what waits for a device to take method calls or messages.
     pub(crate) fn note_arrival(&self, session: &SessionState) {
         self.bus.arrived(session.id());
         if session.delivery(Interest::Methods).is_some() {
             self.jobs.arrived(session.id());
+        }
+        if session.delivery(Interest::Messages).is_some() {
+            self.wake_messages(session.id());
         }
     }
 

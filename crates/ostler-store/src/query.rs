@@ -7,7 +7,7 @@
 
 use ostler_core::json::Value;
 use ostler_core::query::{Column, Datum, Direction, Expr, Presence, Row};
-use ostler_core::record::Record;
+use ostler_core::record::{Activity, Record};
 use std::cmp::Ordering;
 use std::fmt;
 
@@ -27,12 +27,23 @@ impl Filter {
     }
 }
 
-/// What is known of connections now. Asked while a record is looked at: it must answer at once, and must
+/// What is known of connections and queues now. Asked while a record is looked at: it must answer at once, and must
 /// not ask the store.
 pub trait Live: Send + Sync {
     /// Of the entity with this id (`device` or `device/module`). `None`: it is not connected, and the
     /// stored times count.
     fn presence(&self, id: &str) -> Option<Presence>;
+
+    /// How many messages wait for the entity with this id, connected or not.
+    fn messages(&self, _id: &str) -> u64 {
+        0
+    }
+
+    /// All that is known of the entity with this id; `stored` is when it was last seen if it is not connected.
+    fn whole(&self, id: &str, stored: Activity) -> Presence {
+        let presence = self.presence(id).unwrap_or(Presence { activity: stored, ..Presence::default() });
+        Presence { messages: self.messages(id), ..presence }
+    }
 }
 
 /// Nobody is connected.

@@ -191,9 +191,9 @@ pub(super) const LAST_UPDATED: &str = "$lastUpdated";
 pub(super) const LAST_UPDATED_VERSION: &str = "$lastUpdatedVersion";
 
 impl Field {
-    /// Whether the value is not part of the stored record proper, but of what is known about its connection now.
+    /// Whether the value is not part of the stored record proper, but of what is known about its connection and its queue now.
     pub fn is_live(&self) -> bool {
-        matches!(self, Field::ConnectionState | Field::LastActivityTime)
+        matches!(self, Field::ConnectionState | Field::LastActivityTime | Field::C2dCount)
     }
 
     /// The part of a section asked for, when this is [`Field::Tags`], [`Field::Desired`] or [`Field::Reported`].

@@ -21,13 +21,15 @@ use std::borrow::Cow;
 /// The only member of a configuration in a twin.
 const STATUS: &str = "status";
 
-/// What is known of a device's connection now.
+/// What is known of a device now that is not in its record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Presence {
     /// Whether it is connected.
     pub connected: bool,
     /// When it was last seen.
     pub activity: Activity,
+    /// Messages that wait for it.
+    pub messages: u64,
 }
 
 /// A record as a row.
@@ -55,8 +57,7 @@ impl Row for TwinRow<'_> {
             Field::StatusUpdateTime => time(identity.status_updated),
             Field::ConnectionState => Datum::text(self.presence.connection_state()),
             Field::LastActivityTime => time(self.presence.activity.last_activity),
-            // The hub queues no messages.
-            Field::C2dCount => count(0),
+            Field::C2dCount => count(self.presence.messages),
             Field::AuthenticationType => Datum::text(identity.authentication.type_name()),
             Field::X509Thumbprint(path) => thumbprint(&identity.authentication, path),
             Field::ModelId => Datum::text(twin.model_id.as_deref().unwrap_or_default()),

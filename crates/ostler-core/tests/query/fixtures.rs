@@ -117,7 +117,7 @@ fn record(json: &Object) -> (Record, Presence) {
     record.activity = activity;
     record.configurations = configurations(json);
     record.twin = twin(json);
-    (record, Presence { connected, activity })
+    (record, Presence { connected, activity, messages: 0 })
 }
 
 fn time(text: &str) -> Timestamp {

@@ -423,7 +423,7 @@ pub fn record() -> impl Strategy<Value = (Record, Presence)> {
             let twin = twin.report(&reported, now).expect("small");
             let activity = Activity { last_activity: now, connection_updated: now };
             let record = Record { twin, ..Record::new(EntityId::parse(id).expect("an id"), identity) };
-            (record, Presence { connected, activity })
+            (record, Presence { connected, activity, messages: 0 })
         },
     )
 }

@@ -254,9 +254,10 @@ impl Hub {
     }
 
     fn presence(&self, record: &Record) -> Presence {
+        let messages = self.messages.count(record.id.as_str());
         match self.bus.sessions.get(&record.id) {
-            Some(session) => Presence { connected: true, activity: session.activity() },
-            None => Presence { connected: false, activity: record.activity },
+            Some(session) => Presence { connected: true, activity: session.activity(), messages },
+            None => Presence { connected: false, activity: record.activity, messages },
         }
     }
 

@@ -7,7 +7,7 @@
 //!
 //! Invariant: what was written by any version is read by every later one.
 
-use super::bytes::{Damaged, In, Out};
+use crate::bytes::{Damaged, In, Out};
 use ostler_core::id::DeviceId;
 use ostler_core::job::{
     DeviceJob, DeviceJobStatus, Failure, FailureCode, Gate, Job, JobCounts, JobId, JobKind, JobSpec,

@@ -12,7 +12,6 @@
 //!
 //! Invariant: a twin change and its outcome are one commit.
 
-mod bytes;
 mod codec;
 mod commit;
 mod control;
@@ -45,6 +44,6 @@ fn read_job(key: &str, document: &Document) -> Result<(Job, Revision), Error> {
     }
 }
 
-fn corrupt(key: &str, damage: bytes::Damaged) -> StoreError {
+fn corrupt(key: &str, damage: crate::bytes::Damaged) -> StoreError {
     StoreError::Corrupt { id: format!("job {key}"), reason: damage.0.into() }
 }

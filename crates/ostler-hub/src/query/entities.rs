@@ -113,8 +113,7 @@ impl<'a> Search<'a> {
 
     /// What the next page goes on behind.
     fn position(&self, record: &Record) -> After {
-        let presence = self.asked.live.presence(record.id.as_str());
-        let presence = presence.unwrap_or(Presence { connected: false, activity: record.activity });
+        let presence = self.asked.live.whole(record.id.as_str(), record.activity);
         let row = TwinRow { record, presence };
         let values = self.asked.query.order_by.iter().map(|(column, _)| row.value(column)).collect();
         After { values, id: record.id.as_str().into() }
@@ -130,7 +129,7 @@ impl Asked<'_> {
 }
 
 pub(super) fn presence(view: &View) -> Presence {
-    Presence { connected: view.connected, activity: view.record.activity }
+    Presence { connected: view.connected, activity: view.record.activity, messages: view.messages }
 }
 
 /// How many rows to fetch next. Each fetch may look at everything again, so there are few, unless rows are so large that

@@ -25,6 +25,7 @@ mod token;
 use crate::bus::LocalBus;
 use crate::error::Error;
 use crate::hub::{Hub, View};
+use crate::messages::Table;
 use ostler_core::job::DeviceJob;
 use ostler_core::json::Object;
 use ostler_core::query::{Collection, Dialect, Presence, Query};
@@ -125,7 +126,7 @@ impl Hub {
 
     /// What is connected now, for the store's searches.
     pub(crate) fn live(&self) -> Arc<dyn Live> {
-        Arc::new(LiveSessions(self.bus.clone()))
+        Arc::new(LiveSessions(self.bus.clone(), self.messages.table()))
     }
 
     fn seal(&self, asked: &Asked<'_>, place: &Place) -> Result<String, Error> {
@@ -148,11 +149,15 @@ async fn apart<T: Send + 'static>(
     done.map_err(|error| Error::Store(StoreError::Unavailable(format!("the query failed inside: {error}"))))
 }
 
-/// The hub's sessions, as the store asks for them.
-struct LiveSessions(Arc<LocalBus>);
+/// The hub's sessions and queues, as the store asks for them.
+struct LiveSessions(Arc<LocalBus>, Arc<Table>);
 
 impl Live for LiveSessions {
     fn presence(&self, id: &str) -> Option<Presence> {
-        self.0.sessions.activity(id).map(|activity| Presence { connected: true, activity })
+        self.0.sessions.activity(id).map(|activity| Presence { connected: true, activity, messages: 0 })
+    }
+
+    fn messages(&self, id: &str) -> u64 {
+        self.1.count(id) as u64
     }
 }

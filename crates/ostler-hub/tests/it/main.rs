@@ -5,6 +5,7 @@
 mod access;
 mod configurations;
 mod jobs;
+mod messages;
 mod methods;
 mod model;
 mod registry;

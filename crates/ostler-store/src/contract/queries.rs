@@ -175,7 +175,7 @@ struct B;
 impl Live for B {
     fn presence(&self, id: &str) -> Option<Presence> {
         let activity = Activity { connection_updated: at(50), last_activity: at(60) };
-        (id == "b").then_some(Presence { connected: true, activity })
+        (id == "b").then_some(Presence { connected: true, activity, ..Presence::default() })
     }
 }
 

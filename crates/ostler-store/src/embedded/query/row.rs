@@ -285,8 +285,7 @@ impl Row for CompactRow<'_> {
 
 /// What is known of a record's connection.
 pub(crate) fn presence(head: Head<'_>, live: &dyn Live) -> Presence {
-    let presence = live.presence(head.id());
-    presence.unwrap_or_else(|| Presence { connected: false, activity: head.activity() })
+    live.whole(head.id(), head.activity())
 }
 
 /// For a row whose locator is at hand.

@@ -63,12 +63,16 @@ struct Thirds;
 impl Live for Thirds {
     fn presence(&self, id: &str) -> Option<Presence> {
         let activity = Activity { connection_updated: at(1), last_activity: at(i64::from(id.as_bytes()[0])) };
-        (id.bytes().map(u32::from).sum::<u32>() % 3 == 0).then_some(Presence { connected: true, activity })
+        (id.bytes().map(u32::from).sum::<u32>() % 3 == 0).then_some(Presence {
+            connected: true,
+            activity,
+            ..Presence::default()
+        })
     }
 }
 
 fn presence(record: &Record) -> Presence {
-    let stored = Presence { connected: false, activity: record.activity };
+    let stored = Presence { activity: record.activity, ..Presence::default() };
     Thirds.presence(record.id.as_str()).unwrap_or(stored)
 }
 

@@ -63,7 +63,7 @@ async fn answer(store: &dyn Store, live: &Arc<dyn Live>, text: &str) -> Expected
         }
         Select::Items(items) => {
             let row = |record: &Record| {
-                let stored = Presence { connected: false, activity: record.activity };
+                let stored = Presence { activity: record.activity, ..Presence::default() };
                 let presence = live.presence(record.id.as_str()).unwrap_or(stored);
                 project(record, presence, items)
             };

@@ -1,6 +1,6 @@
-//! The small vocabulary of stored jobs: numbers, texts and what may be absent.
+//! The small vocabulary of stored documents: numbers, texts and what may be absent.
 //!
-//! Must not know: what a job is.
+//! Must not know: what a job or a message is.
 //!
 //! Invariant: reading never panics and never takes more memory than the input has bytes.
 
@@ -8,18 +8,18 @@ use ostler_core::time::Timestamp;
 
 /// Stored bytes that cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Damaged(pub(super) &'static str);
+pub(crate) struct Damaged(pub(crate) &'static str);
 
 /// Appends values.
 #[derive(Default)]
-pub(super) struct Out(pub(super) Vec<u8>);
+pub(crate) struct Out(pub(crate) Vec<u8>);
 
 impl Out {
-    pub(super) fn byte(&mut self, value: u8) {
+    pub(crate) fn byte(&mut self, value: u8) {
         self.0.push(value);
     }
 
-    pub(super) fn number(&mut self, mut value: u64) {
+    pub(crate) fn number(&mut self, mut value: u64) {
         while value >= 0x80 {
             self.0.push(u8::try_from(value & 0x7f).unwrap_or(0) | 0x80);
             value >>= 7;
@@ -27,20 +27,20 @@ impl Out {
         self.0.push(u8::try_from(value).unwrap_or(0));
     }
 
-    pub(super) fn time(&mut self, time: Timestamp) {
+    pub(crate) fn time(&mut self, time: Timestamp) {
         self.0.extend_from_slice(&time.ticks().to_le_bytes());
     }
 
-    pub(super) fn bytes(&mut self, bytes: &[u8]) {
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) {
         self.number(bytes.len() as u64);
         self.0.extend_from_slice(bytes);
     }
 
-    pub(super) fn text(&mut self, text: &str) {
+    pub(crate) fn text(&mut self, text: &str) {
         self.bytes(text.as_bytes());
     }
 
-    pub(super) fn option<T>(&mut self, value: Option<T>, write: impl FnOnce(&mut Out, T)) {
+    pub(crate) fn option<T>(&mut self, value: Option<T>, write: impl FnOnce(&mut Out, T)) {
         self.byte(u8::from(value.is_some()));
         if let Some(value) = value {
             write(self, value);
@@ -49,16 +49,16 @@ impl Out {
 }
 
 /// Takes values off the front.
-pub(super) struct In<'a>(pub(super) &'a [u8]);
+pub(crate) struct In<'a>(pub(crate) &'a [u8]);
 
 impl<'a> In<'a> {
-    pub(super) fn byte(&mut self) -> Result<u8, Damaged> {
+    pub(crate) fn byte(&mut self) -> Result<u8, Damaged> {
         let (first, rest) = self.0.split_first().ok_or(Damaged("it ends too early"))?;
         self.0 = rest;
         Ok(*first)
     }
 
-    pub(super) fn number(&mut self) -> Result<u64, Damaged> {
+    pub(crate) fn number(&mut self) -> Result<u64, Damaged> {
         let mut value = 0u64;
         for shift in (0..64).step_by(7) {
             let byte = self.byte()?;
@@ -70,28 +70,28 @@ impl<'a> In<'a> {
         Err(Damaged("a number is too long"))
     }
 
-    pub(super) fn small<T: TryFrom<u64>>(&mut self) -> Result<T, Damaged> {
+    pub(crate) fn small<T: TryFrom<u64>>(&mut self) -> Result<T, Damaged> {
         T::try_from(self.number()?).map_err(|_| Damaged("a number is out of range"))
     }
 
-    pub(super) fn time(&mut self) -> Result<Timestamp, Damaged> {
+    pub(crate) fn time(&mut self) -> Result<Timestamp, Damaged> {
         let (ticks, rest) = self.0.split_first_chunk().ok_or(Damaged("it ends too early"))?;
         self.0 = rest;
         Ok(Timestamp::from_ticks(i64::from_le_bytes(*ticks)))
     }
 
-    pub(super) fn bytes(&mut self) -> Result<&'a [u8], Damaged> {
+    pub(crate) fn bytes(&mut self) -> Result<&'a [u8], Damaged> {
         let len: usize = self.small()?;
         let (bytes, rest) = self.0.split_at_checked(len).ok_or(Damaged("it ends too early"))?;
         self.0 = rest;
         Ok(bytes)
     }
 
-    pub(super) fn text(&mut self) -> Result<&'a str, Damaged> {
+    pub(crate) fn text(&mut self) -> Result<&'a str, Damaged> {
         std::str::from_utf8(self.bytes()?).map_err(|_| Damaged("a text is not UTF-8"))
     }
 
-    pub(super) fn option<T>(
+    pub(crate) fn option<T>(
         &mut self,
         read: impl FnOnce(&mut In<'a>) -> Result<T, Damaged>,
     ) -> Result<Option<T>, Damaged> {
@@ -103,7 +103,7 @@ impl<'a> In<'a> {
     }
 
     /// A list; its length is believed only as far as there are bytes.
-    pub(super) fn list<T>(
+    pub(crate) fn list<T>(
         &mut self,
         mut read: impl FnMut(&mut In<'a>) -> Result<T, Damaged>,
     ) -> Result<Vec<T>, Damaged> {
