@@ -280,7 +280,6 @@ UNSUPPORTED = [
     ("POST", "/jobs/create"),
     ("GET", "/digitaltwins/d1"),
     ("POST", "/digitaltwins/d1/commands/c"),
-    ("GET", "/messages/serviceBound/feedback"),
 ]
 
 

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use ostler_core::auth::AuthFailure;
 use ostler_core::configuration::ConfigurationError;
+use ostler_core::message::MessageError;
 use ostler_core::method::MethodError;
 use ostler_core::query::ParseError;
 use ostler_hub::files::FileError;
@@ -45,6 +46,9 @@ pub(crate) fn public(error: &Error) -> (ErrorCode, Cow<'static, str>) {
         Error::InvalidJson(_) => ErrorCode::DeserializationError,
         Error::Method(MethodError::PayloadSize(_)) => ErrorCode::MessageTooLarge,
         Error::Method(_) => ErrorCode::ArgumentInvalid,
+        Error::Message(error) => message(error),
+        Error::TooManyMessages(_) => ErrorCode::IotHubQuotaExceeded,
+        Error::LockLost => ErrorCode::DeviceMessageLockLost,
         Error::RateLimited => ErrorCode::ThrottlingException,
         Error::BadDeviceAnswer(_) => ErrorCode::BadDeviceResponse,
         Error::TooManyCalls(_) => ErrorCode::DeviceMaximumInflightMethodExceeded,
@@ -93,6 +97,15 @@ fn file(error: &FileError) -> ErrorCode {
         FileError::NotFound(_) => ErrorCode::GenericNotFound,
         FileError::HubBusy => ErrorCode::ServerBusy,
         FileError::NoRoom(_) | FileError::Disk | FileError::Store(_) => ErrorCode::ServiceUnavailable,
+    }
+}
+
+fn message(error: &MessageError) -> ErrorCode {
+    match error {
+        MessageError::QueueFull => ErrorCode::DeviceMaximumQueueDepthExceeded,
+        MessageError::TooLarge(_) => ErrorCode::MessageTooLarge,
+        MessageError::Expiry(_) => ErrorCode::InvalidMessageExpiryTime,
+        _ => ErrorCode::ArgumentInvalid,
     }
 }
 

@@ -10,6 +10,9 @@ use crate::limits::{
 use crate::time::Timestamp;
 use std::sync::Arc;
 
+/// What devices take for the hub's own words among the properties of a message (device §3.3).
+const RESERVED: [&str; 2] = ["iothub-ack", "iothub-operation"];
+
 /// Why a message is not taken.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MessageError {
@@ -40,6 +43,9 @@ pub enum MessageError {
     /// A name without a character.
     #[error("a property has an empty name; give it one")]
     NoName,
+    /// A name that means something to the hub.
+    #[error("the property name {0:?} is the hub's own; use another name")]
+    Reserved(String),
     /// The expiry is past, or too far ahead.
     #[error("the expiry {0} must be in the future, and within 48 hours from now")]
     Expiry(Timestamp),
@@ -118,6 +124,9 @@ impl Message {
         for (name, value) in &self.properties {
             if name.is_empty() {
                 return Err(MessageError::NoName);
+            }
+            if name.starts_with("$.") || RESERVED.contains(&&**name) {
+                return Err(MessageError::Reserved(name.to_string()));
             }
             printable(|| "the name of a property".to_owned(), name, |c| !c.is_control())?;
             printable(

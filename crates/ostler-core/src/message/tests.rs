@@ -30,6 +30,9 @@ fn what_may_be_sent() {
     check(property("é", "ü\u{1F600} "), Ok(()));
     check(property("k", ""), Ok(()));
     check(property("", "v"), Err(MessageError::NoName));
+    for name in ["$.mid", "iothub-ack"] {
+        check(property(name, "x"), Err(MessageError::Reserved(name.into())));
+    }
     check(property("k", "a\nb"), character("the property \"k\"", '\n'));
     check(property("k\0", "a"), character("the name of a property", '\0'));
     let long = "v".repeat(MESSAGE_PROPERTY_BYTES);

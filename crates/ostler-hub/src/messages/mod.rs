@@ -238,8 +238,17 @@ impl Hub {
     /// A device has confirmed a message that this connection was handed. What it confirms too late, or without having
     /// been handed it, means nothing.
     pub fn confirm_message(&self, session: &SessionState, sequence: u64) {
+        self.said(session, sequence, Some(Outcome::Success));
+    }
+
+    /// A message that this connection was handed cannot be sent on it: it waits again, one delivery more.
+    pub fn give_back_message(&self, session: &SessionState, sequence: u64) {
+        self.said(session, sequence, None);
+    }
+
+    fn said(&self, session: &SessionState, sequence: u64, outcome: Option<Outcome>) {
         let by = Holder::Connection(session.epoch());
-        let said = Confirmed { sequence, by, outcome: Some(Outcome::Success) };
+        let said = Confirmed { sequence, by, outcome };
         self.messages.table.confirm(session.id(), said);
         session.note_activity(self.now());
         self.wake_messages(session.id());

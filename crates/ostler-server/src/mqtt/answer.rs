@@ -6,13 +6,17 @@ use std::borrow::Cow;
 
 use ostler_core::id::EntityId;
 use ostler_core::json::ObjectWriter;
+use ostler_core::message::Feedback;
 use ostler_core::time::Timestamp;
 use ostler_core::twin::DesiredChange;
+use ostler_hub::messages::CloudMessage;
 use ostler_hub::session::{CallId, News};
 use ostler_hub::Error;
+use ostler_wire::mqtt::packet::PacketId;
 use ostler_wire::mqtt::server::Session;
+use ostler_wire::mqtt::{Attempt, SendError};
 use ostler_wire::rest::error::TrackingId;
-use ostler_wire::topic::HubMessage;
+use ostler_wire::topic::{Bag, CloudToDevice, HubMessage};
 use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::error_map;
@@ -75,7 +79,49 @@ pub(super) fn news(wire: &mut Session, id: &EntityId, news: &News, out: &mut Vec
             let body = desired_body(change);
             publish(wire, id, HubMessage::DesiredChanged { version: change.version }, &body, out);
         }
+        // A message is sent where its acknowledgement is waited for.
+        News::Message(_) => {}
     }
+}
+
+/// Appends a message, to be acknowledged; the id under which it will be (device §3.5).
+pub(super) fn message(
+    wire: &mut Session,
+    id: &EntityId,
+    message: &CloudMessage,
+    out: &mut Vec<u8>,
+) -> Result<PacketId, SendError> {
+    let attempt = if message.deliveries > 0 { Attempt::Again } else { Attempt::First };
+    let bag = bag(id, message);
+    let topic = HubMessage::CloudToDevice { bag: Bag::from_encoded(&bag) }.of(id);
+    wire.publish_acked(&topic, &message.content.body, attempt, out)
+}
+
+/// Appends a message that is not acknowledged.
+pub(super) fn message_once(wire: &mut Session, id: &EntityId, message: &CloudMessage, out: &mut Vec<u8>) {
+    let bag = bag(id, message);
+    let topic = HubMessage::CloudToDevice { bag: Bag::from_encoded(&bag) };
+    publish(wire, id, topic, &message.content.body, out);
+}
+
+fn bag(id: &EntityId, message: &CloudMessage) -> String {
+    let content = &message.content;
+    let application: Vec<_> =
+        content.properties.iter().map(|(name, value)| (&**name, value.as_deref())).collect();
+    let properties = CloudToDevice {
+        message_id: content.message_id.as_deref(),
+        correlation_id: content.correlation_id.as_deref(),
+        user_id: content.user_id.as_deref(),
+        content_type: content.content_type.as_deref(),
+        content_encoding: content.content_encoding.as_deref(),
+        // The hub's own time limit is nothing that the sender said.
+        expiry: content.expiry,
+        feedback: (content.feedback != Feedback::None).then_some(content.feedback),
+        application: &application,
+    };
+    let mut bag = String::with_capacity(64 + content.size() - content.body.len());
+    properties.print(id, &mut bag);
+    bag
 }
 
 /// Some clients read the version from the body alone (device §0, rule 7).

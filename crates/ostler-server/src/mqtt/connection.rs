@@ -209,7 +209,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
         let out = &mut scratch.out;
         device.proceed(&self.app, cx, now, out)?;
         let room = self.app.config.limits.mqtt_output.saturating_sub(self.unsent.len());
-        let more_news = device.take_news(cx, out, room)?;
+        let more_news = device.take_news(&self.app, cx, out, room)?;
         let mut silent = false;
         while out.len() < WRITE_BYTES && self.reads() {
             let Phase::Device(device) = &mut self.phase else { return Ok(Turn::Again) };

@@ -19,7 +19,8 @@ use std::time::Duration;
 
 use ostler_core::id::EntityId;
 use ostler_core::record::{Delivery, Interest};
-use ostler_hub::session::{EndReason, Session};
+use ostler_hub::messages::CloudMessage;
+use ostler_hub::session::{EndReason, News, Session};
 use ostler_hub::Error;
 use ostler_wire::mqtt::packet::{PacketId, QoS, Subscribe, SubscribeOutcome, Unsubscribe};
 use ostler_wire::mqtt::server::{self, Event};
@@ -55,6 +56,8 @@ pub(super) struct Device {
     wire: server::Session,
     session: Session,
     request: Option<Pin<Box<dyn Future<Output = Done> + Send>>>,
+    /// Messages that the client has not acknowledged, by the id under which they were sent.
+    unacked: Vec<(PacketId, u64)>,
     delayed: Option<Box<Delayed>>,
     expires: Tick,
     pace: Pace,
@@ -82,7 +85,7 @@ impl Device {
             now.after(Duration::from_nanos(u64::try_from(ticks).unwrap_or(0).saturating_mul(100)))
         });
         let pace = Pace::new(app.config.limits.mqtt_packet_rate, now);
-        Self { wire, session, request: None, delayed: None, expires, pace }
+        Self { wire, session, request: None, unacked: Vec::new(), delayed: None, expires, pace }
     }
 
     pub(super) fn id(&self) -> &EntityId {
@@ -122,12 +125,14 @@ impl Device {
     /// Takes the hub's news until `out` holds `limit` bytes; whether there may be more.
     pub(super) fn take_news(
         &mut self,
+        app: &App,
         cx: &mut Context<'_>,
         out: &mut Vec<u8>,
         limit: usize,
     ) -> Result<bool, End> {
         while out.len() < limit {
             match self.session.poll_news(cx) {
+                Poll::Ready(Ok(News::Message(message))) => self.deliver(app, &message, out)?,
                 Poll::Ready(Ok(news)) => {
                     let id = self.session.state().id();
                     answer::news(&mut self.wire, id, &news, out);
@@ -137,6 +142,37 @@ impl Device {
             }
         }
         Ok(true)
+    }
+
+    /// Sends a message as the client subscribed to it. Without an acknowledgement to wait for, sent is confirmed
+    /// (device §3.4).
+    fn deliver(&mut self, app: &App, message: &CloudMessage, out: &mut Vec<u8>) -> Result<(), End> {
+        let state = self.session.state();
+        match state.delivery(Interest::Messages) {
+            Some(Delivery::AtLeastOnce) => {
+                let id = answer::message(&mut self.wire, state.id(), message, out)
+                    .map_err(|error| End::new(EndReason::Failed, error))?;
+                self.unacked.push((id, message.sequence));
+            }
+            Some(Delivery::AtMostOnce) => {
+                answer::message_once(&mut self.wire, state.id(), message, out);
+                app.hub.confirm_message(state, message.sequence);
+            }
+            // It unsubscribed meanwhile: the message waits until it subscribes again.
+            None => app.hub.give_back_message(state, message.sequence),
+        }
+        Ok(())
+    }
+
+    fn acked(&mut self, app: &App, id: PacketId) {
+        if let Some(place) = self.unacked.iter().position(|(sent, _)| *sent == id) {
+            let (_, sequence) = self.unacked.remove(place);
+            app.hub.confirm_message(self.session.state(), sequence);
+        }
+        if self.unacked.is_empty() {
+            // An idle connection holds no buffer.
+            self.unacked = Vec::new();
+        }
     }
 
     /// Handles whole packets at the front of `input`, as long as [`can_read`](Self::can_read).
@@ -182,8 +218,10 @@ impl Device {
     ) -> Result<(), End> {
         match event {
             Event::Publish(message) => self.handle_message(app, message, cx, now, out),
-            // Nothing is sent that asks for an acknowledgement; a stray one means nothing.
-            Event::Acked(_) => Ok(()),
+            Event::Acked(id) => {
+                self.acked(app, id);
+                Ok(())
+            }
             Event::Subscribe(subscribe) => {
                 let done = self.subscribe(app, &subscribe);
                 self.begin(app, done, cx, now, out)

@@ -60,7 +60,7 @@ impl Snapshot {
 }
 
 fn hub_counters(stats: &Stats) -> Vec<Row> {
-    let rows: [(&str, &str, &Counter); 27] = [
+    let rows: [(&str, &str, &Counter); 37] = [
         ("sign_ins", "Devices and modules that signed in", &stats.sign_ins),
         ("sign_in_failures", "Sign-ins refused, of devices and back ends", &stats.sign_in_failures),
         ("takeovers", "Connections closed by a newer one of the same identity", &stats.takeovers),
@@ -74,6 +74,20 @@ fn hub_counters(stats: &Stats) -> Vec<Row> {
         ("notifications", "Desired-property changes handed to a connection", &stats.notifications),
         ("device_twin_reads", "Twins read by devices", &stats.device_twin_reads),
         ("telemetry_messages", "Telemetry messages taken", &stats.telemetry_messages),
+        ("messages_accepted", "Cloud-to-device messages accepted", &stats.messages_accepted),
+        ("messages_delivered", "Cloud-to-device messages handed to connections", &stats.messages_delivered),
+        ("messages_returned", "Messages not confirmed when their connection ended", &stats.messages_returned),
+        ("messages_completed", "Messages confirmed by their devices", &stats.messages_completed),
+        ("messages_expired", "Messages whose time was over", &stats.messages_expired),
+        ("messages_undeliverable", "Messages given up", &stats.messages_undeliverable),
+        ("messages_rejected", "Messages refused by their devices", &stats.messages_rejected),
+        ("messages_purged", "Messages removed with their queue or device", &stats.messages_purged),
+        ("feedback_expired", "Outcomes of messages that nobody read in time", &stats.feedback_expired),
+        (
+            "feedback_dropped",
+            "Outcomes of messages not told because too many waited",
+            &stats.feedback_dropped,
+        ),
         ("queries", "Pages of queries asked for", &stats.queries),
         ("jobs_created", "Jobs created", &stats.jobs_created),
         ("jobs_ended", "Jobs that ended", &stats.jobs_ended),
@@ -119,6 +133,8 @@ fn gauges(hub: &Hub, doors: &DoorCounts, store: &StoreStatus) -> Vec<Row> {
         ("devices_disabled", "Devices that may not connect", counts.disabled),
         ("modules", "Modules registered", counts.modules),
         ("connected", "Devices and modules connected", hub.connected_count() as u64),
+        ("messages_queued", "Messages that wait for devices", hub.queued_messages() as u64),
+        ("feedback_waiting", "Outcomes of messages that wait to be read", hub.waiting_feedback() as u64),
         ("jobs_active", "Jobs that wait, run or are held", hub.active_jobs() as u64),
         ("files", "Uploaded files", files.files),
         ("uploads_active", "File uploads that have begun and not ended", files.uploads),

@@ -37,6 +37,7 @@ mod tests {
     use super::*;
     use ostler_core::auth::AuthFailure;
     use ostler_core::identity::IdentityError;
+    use ostler_core::message::MessageError;
     use ostler_core::method::MethodError;
     use ostler_core::twin::TwinError;
     use ostler_hub::files::FileError;
@@ -64,6 +65,12 @@ mod tests {
             Error::Unauthorized(AuthFailure::UnknownPolicy("secret".into())),
             Error::Unauthorized(AuthFailure::Expired { by_secs: 7 }),
             Error::Unauthorized(AuthFailure::MissingRight { policy: "p".into(), right: "RegistryWrite" }),
+            Error::Message(MessageError::QueueFull),
+            Error::Message(MessageError::TooLarge(70_000)),
+            Error::Message(MessageError::Expiry(ostler_core::time::Timestamp::UNIX_EPOCH)),
+            Error::Message(MessageError::NoName),
+            Error::TooManyMessages(1_000_000),
+            Error::LockLost,
             Error::RateLimited,
             Error::DeviceNotOnline { waited: secs(0) },
             Error::DeviceNotOnline { waited: secs(5) },
@@ -113,6 +120,12 @@ mod tests {
             401 IotHubUnauthorizedAccess Unauthorized
             401 IotHubUnauthorizedAccess Unauthorized: the token expired 7 s ago
             401 IotHubUnauthorizedAccess Unauthorized: the policy "p" lacks the right RegistryWrite
+            403 DeviceMaximumQueueDepthExceeded 50 messages wait for this device already; wait until it takes some, or purge its queue
+            413 MessageTooLarge the message has 70000 bytes with its properties, the limit is 65536; send less, or a link to it
+            403 InvalidMessageExpiryTime the expiry 1970-01-01T00:00:00.0000000Z must be in the future, and within 48 hours from now
+            400 ArgumentInvalid a property has an empty name; give it one
+            403 IotHubQuotaExceeded 1000000 messages wait in this hub already; wait until devices take some, or purge queues
+            412 DeviceMessageLockLost the lock is not held any more; what it held is handed out again
             429 ThrottlingException too many failed sign-ins from this address; try again later
             404 DeviceNotOnline The device is not connected, or has not subscribed to direct methods.
             404 DeviceNotOnline Timed out waiting for device to connect.

@@ -20,6 +20,7 @@ mod events;
 mod extension;
 mod files;
 mod jobs;
+mod messages;
 mod pages;
 mod query;
 mod registry;

@@ -36,7 +36,7 @@ pub(super) async fn query(context: &Context<'_>, body: &[u8]) -> Result<Answer, 
             ItemType::Twin,
             ok(views.len() * TWIN_BYTES + 2, |out| {
                 write_list(views, out, |view, out| {
-                    twin::write_twin(&view.record, connection_state(view), out)
+                    twin::write_twin(&view.record, connection_state(view), view.messages, out)
                 })
             }),
         ),

@@ -41,7 +41,7 @@ fn identity_answer(view: &View) -> Answer {
 }
 
 fn write_view(view: &View, out: &mut Vec<u8>) {
-    identity::write_identity(&view.record, connection_state(view), out);
+    identity::write_identity(&view.record, connection_state(view), view.messages, out);
 }
 
 fn list_answer(views: &[View]) -> Answer {
@@ -99,12 +99,6 @@ pub(super) async fn delete(context: &Context<'_>, id: &EntityId) -> Result<Answe
         Operation { id: id.clone(), action, identity: Default::default(), twin: TwinContent::default() };
     context.app.hub.apply(operation).await?;
     Ok(empty(StatusCode::NO_CONTENT))
-}
-
-/// There are no queues yet, so there is nothing in them; a device that does not exist has none at all.
-pub(super) async fn purge(context: &Context<'_>, id: &EntityId) -> Result<Answer, Failure> {
-    context.app.hub.identity(id).await?;
-    Ok(ok(64, |out| identity::write_purge(id, 0, out)))
 }
 
 pub(super) fn device_statistics(context: &Context<'_>) -> Answer {

@@ -10,7 +10,9 @@ use super::authorise::Grants;
 use super::body::{self, BodyError};
 use super::connection::Pulse;
 use super::websocket::{Handshake, Refusal};
-use super::{blob, configurations, device, extension, files, jobs, pages, query, registry, twins};
+use super::{
+    blob, configurations, device, extension, files, jobs, messages, pages, query, registry, twins,
+};
 use crate::app::App;
 use crate::config::Compat;
 use crate::peer::Peer;
@@ -285,6 +287,7 @@ fn body_limit(call: &Call) -> Option<usize> {
         Call::InvokeMethod(_) => Some(METHOD_BODY),
         Call::PatchTwin(_) | Call::ReplaceTwin(_) => Some(TWIN_BODY),
         Call::Bulk => Some(BULK_BODY),
+        Call::SendMessage(_) => Some(ostler_core::limits::MESSAGE_BYTES),
         Call::PutJob(..) | Call::DryRunJob => Some(TWIN_BODY),
         // One client sends an empty object along with a cancellation (service §1.3).
         Call::CancelJob(..) | Call::PauseJob(_) | Call::ResumeJob(_) | Call::RetryJob(_) => Some(SMALL_BODY),
@@ -315,7 +318,11 @@ async fn dispatch(context: &Context<'_>, call: Call, body: &[u8]) -> Result<Answ
         Call::PutIdentity(id) => registry::put(context, &id, body).await,
         Call::DeleteIdentity(id) => registry::delete(context, &id).await,
         Call::ListModules(id) => registry::list_modules(context, &id).await,
-        Call::PurgeCommands(id) => registry::purge(context, &id).await,
+        Call::PurgeCommands(id) => messages::purge(context, &id).await,
+        Call::SendMessage(id) => messages::send(context, &id, body).await,
+        Call::ReceiveFeedback => messages::receive_feedback(context),
+        Call::CompleteFeedback(lock) => messages::complete_feedback(context, &lock).await,
+        Call::AbandonFeedback(lock) => messages::abandon_feedback(context, &lock),
         Call::DeviceStatistics => Ok(registry::device_statistics(context)),
         Call::ServiceStatistics => Ok(registry::service_statistics(context)),
         Call::ListJobs(audience) => jobs::list(context, audience).await,

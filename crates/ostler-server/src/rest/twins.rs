@@ -29,7 +29,8 @@ pub(super) async fn replace(context: &Context<'_>, id: &EntityId, body: &[u8]) -
 }
 
 fn twin_answer(view: &View) -> Answer {
-    let answer = ok(TWIN_BYTES, |out| twin::write_twin(&view.record, connection_state(view), out));
+    let answer =
+        ok(TWIN_BYTES, |out| twin::write_twin(&view.record, connection_state(view), view.messages, out));
     with_etag(answer, &twin_etag_text(view.record.twin.etag))
 }
 

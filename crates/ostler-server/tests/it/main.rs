@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail like the tests themselves")]
 
+mod cloud_to_device;
 mod drain;
 mod hostile;
 mod messages;

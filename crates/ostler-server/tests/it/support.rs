@@ -236,6 +236,10 @@ pub struct Client<Io> {
     pub session_present: bool,
     input: Vec<u8>,
     seen: VecDeque<Seen>,
+    /// Leaves messages unacknowledged.
+    pub mute: bool,
+    /// Which messages came as duplicates, in order.
+    pub dups: Vec<bool>,
 }
 
 /// Why there is no client.
@@ -274,7 +278,15 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Client<Io> {
                 Some(Answer::Refused(refusal)) => return Err(NotIn::Refused(refusal)),
                 Some(Answer::Accepted { session, session_present }) => {
                     let input = rest.to_vec();
-                    return Ok(Self { io, session, session_present, input, seen: VecDeque::new() });
+                    return Ok(Self {
+                        io,
+                        session,
+                        session_present,
+                        input,
+                        seen: VecDeque::new(),
+                        mute: false,
+                        dups: Vec::new(),
+                    });
                 }
                 None => {}
             }
@@ -299,7 +311,8 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Client<Io> {
                             topic: message.topic.to_owned(),
                             payload: String::from_utf8_lossy(message.payload).into_owned(),
                         });
-                        if let Some(ticket) = message.ticket {
+                        self.dups.push(message.dup);
+                        if let Some(ticket) = message.ticket.filter(|_| !self.mute) {
                             self.session.ack(ticket, &mut out);
                         }
                     }
@@ -335,8 +348,12 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Client<Io> {
 
     pub async fn subscribe(&mut self, filters: &[&str]) -> Vec<SubscribeOutcome> {
         let filters: Vec<_> = filters.iter().map(|filter| (*filter, QoS::AtLeastOnce)).collect();
+        self.subscribe_with(&filters).await
+    }
+
+    pub async fn subscribe_with(&mut self, filters: &[(&str, QoS)]) -> Vec<SubscribeOutcome> {
         let mut out = Vec::new();
-        self.session.subscribe(&filters, &mut out).unwrap();
+        self.session.subscribe(filters, &mut out).unwrap();
         self.io.write_all(&out).await.unwrap();
         match self.next().await {
             Seen::Subscribed(outcomes) => outcomes,

@@ -32,11 +32,8 @@ impl ConnectionState {
     }
 }
 
-/// Messages waiting for a device: none, since the hub does not queue any.
-pub(super) const QUEUED_MESSAGES: u64 = 0;
-
-/// Appends a device's or module's identity.
-pub fn write_identity(record: &Record, connection: ConnectionState, out: &mut Vec<u8>) {
+/// Appends a device's or module's identity; `messages` wait for it.
+pub fn write_identity(record: &Record, connection: ConnectionState, messages: u64, out: &mut Vec<u8>) {
     let identity = &record.identity;
     let module = record.id.module();
     let mut object = ObjectWriter::new(out);
@@ -54,7 +51,7 @@ pub fn write_identity(record: &Record, connection: ConnectionState, out: &mut Ve
     }
     object.time("connectionStateUpdatedTime", record.activity.connection_updated);
     object.time("lastActivityTime", record.activity.last_activity);
-    object.count("cloudToDeviceMessageCount", QUEUED_MESSAGES);
+    object.count("cloudToDeviceMessageCount", messages);
     write_authentication(&identity.authentication, object.object("authentication"));
     if module.is_none() {
         write_edge(record, &mut object);
@@ -250,7 +247,7 @@ mod tests {
 
     fn written(record: &Record, connection: ConnectionState) -> String {
         let mut out = Vec::new();
-        write_identity(record, connection, &mut out);
+        write_identity(record, connection, 0, &mut out);
         String::from_utf8(out).unwrap()
     }
 

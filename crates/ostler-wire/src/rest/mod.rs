@@ -12,6 +12,7 @@ mod fields;
 pub mod file;
 pub mod identity;
 pub mod job;
+pub mod message;
 pub mod method;
 pub mod page;
 pub mod query;

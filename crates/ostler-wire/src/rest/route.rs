@@ -152,6 +152,12 @@ pub enum Call {
     ListModules(DeviceId),
     /// Empty the queue of cloud-to-device messages.
     PurgeCommands(EntityId),
+    /// The oldest outcomes of messages.
+    ReceiveFeedback,
+    /// Outcomes are dealt with.
+    CompleteFeedback(String),
+    /// Give outcomes back.
+    AbandonFeedback(String),
     /// Read a twin.
     GetTwin(EntityId),
     /// Merge into a twin.
@@ -200,6 +206,8 @@ pub enum Call {
     Events,
     /// Why a device, or the module that the query names, is or is not connected.
     Diagnosis(DeviceId),
+    /// Put a message into a device's queue.
+    SendMessage(DeviceId),
     /// Tell whom a job would touch.
     DryRunJob,
     /// Hold a job.
@@ -369,7 +377,6 @@ use Surface::{Azure, Extension, Operations, Storage};
 
 const IMPORT_EXPORT: &str = "import and export jobs";
 const DIGITAL_TWINS: &str = "digital twins";
-const FEEDBACK: &str = "feedback on cloud-to-device messages";
 const DEVICE_HTTP: &str = "device messages over HTTP (use MQTT)";
 
 /// Every route, in order of precedence.
@@ -430,9 +437,9 @@ pub static ENDPOINTS: &[Endpoint] = &[
     row("invokeComponentCommand", Post, path!("digitaltwins" (id) "components" (component) "commands" (command)), ServiceConnect, Azure, Missing(DIGITAL_TWINS)),
 
     // Feedback over HTTP (service §12.3).
-    row("receiveFeedback",    Get,    path!("messages" "serviceBound" "feedback"), ServiceConnect, Azure, Missing(FEEDBACK)),
-    row("completeFeedback",   Delete, path!("messages" "serviceBound" "feedback" (token)), ServiceConnect, Azure, Missing(FEEDBACK)),
-    row("abandonFeedback",    Post,   path!("messages" "serviceBound" "feedback" (token) "abandon"), ServiceConnect, Azure, Missing(FEEDBACK)),
+    row("receiveFeedback",    Get,    path!("messages" "serviceBound" "feedback"), ServiceConnect, Azure, Plain(|| Call::ReceiveFeedback)),
+    row("completeFeedback",   Delete, path!("messages" "serviceBound" "feedback" (token)), ServiceConnect, Azure, Name(Call::CompleteFeedback)),
+    row("abandonFeedback",    Post,   path!("messages" "serviceBound" "feedback" (token) "abandon"), ServiceConnect, Azure, Name(Call::AbandonFeedback)),
 
     // What devices do over HTTP; they carry a device's token, which is not asked for just to be told that it is in vain.
     row("sendEvent",          Post,   path!("devices" (id) "messages" "events"), Open, Azure, Missing(DEVICE_HTTP)),
@@ -450,6 +457,7 @@ pub static ENDPOINTS: &[Endpoint] = &[
     // Ostler's own.
     row("events",             Get,    path!("ostler" "v1" "events"), ServiceConnect, Extension, Plain(|| Call::Events)),
     row("diagnosis",          Get,    path!("ostler" "v1" "devices" (id) "diagnosis"), ServiceConnect, Extension, Device(Call::Diagnosis)),
+    row("sendMessage",        Post,   path!("ostler" "v1" "devices" (id) "messages"), ServiceConnect, Extension, Device(Call::SendMessage)),
     row("status",             Get,    path!("ostler" "v1" "status"), ServiceConnect, Extension, Plain(|| Call::Status)),
     row("listJobDetails",     Get,    path!("ostler" "v1" "jobs"), RegistryReadOrServiceConnect, Extension, Plain(|| Call::ListJobs(Audience::Ostler))),
     row("dryRunJob",          Post,   path!("ostler" "v1" "jobs" "dryRun"), RegistryReadOrServiceConnect, Extension, Plain(|| Call::DryRunJob)),

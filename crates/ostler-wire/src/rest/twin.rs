@@ -6,14 +6,14 @@
 //! metadata and status included (service §8.3).
 
 use super::fields::{Fields, InvalidBody};
-use super::identity::{write_edge, write_thumbprints, ConnectionState, QUEUED_MESSAGES};
+use super::identity::{write_edge, write_thumbprints, ConnectionState};
 use ostler_core::identity::twin_etag_text;
 use ostler_core::json::{Object, ObjectWriter, Raw, Value};
 use ostler_core::record::Record;
 use ostler_core::twin::{SectionKind, SectionPatch, TwinContent, TwinPatch};
 
-/// Appends the whole twin of a device or module.
-pub fn write_twin(record: &Record, connection: ConnectionState, out: &mut Vec<u8>) {
+/// Appends the whole twin of a device or module; `messages` wait for it.
+pub fn write_twin(record: &Record, connection: ConnectionState, messages: u64, out: &mut Vec<u8>) {
     let (identity, twin) = (&record.identity, &record.twin);
     let module = record.id.module();
     let mut object = ObjectWriter::new(out);
@@ -30,7 +30,7 @@ pub fn write_twin(record: &Record, connection: ConnectionState, out: &mut Vec<u8
     object.time("statusUpdateTime", identity.status_updated);
     object.string("connectionState", connection.name());
     object.time("lastActivityTime", record.activity.last_activity);
-    object.count("cloudToDeviceMessageCount", QUEUED_MESSAGES);
+    object.count("cloudToDeviceMessageCount", messages);
     object.string("authenticationType", identity.authentication.type_name());
     write_thumbprints(&identity.authentication, object.object("x509Thumbprint"));
     if module.is_none() {
@@ -121,7 +121,7 @@ mod tests {
 
     fn written(record: &Record) -> String {
         let mut out = Vec::new();
-        write_twin(record, ConnectionState::Disconnected, &mut out);
+        write_twin(record, ConnectionState::Disconnected, 0, &mut out);
         String::from_utf8(out).unwrap()
     }
 

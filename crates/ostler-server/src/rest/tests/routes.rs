@@ -37,6 +37,12 @@ const RAW_ANY: &[(&str, &str)] = &[("If-Match", "*")];
 const RAW_STALE: &[(&str, &str)] = &[("If-Match", "MA==")];
 const OVERRIDE: &[(&str, &str)] = &[("X-HTTP-Method-Override", "PATCH")];
 
+const MESSAGE: &[(&str, &str)] = &[
+    ("iothub-messageid", "m-1"),
+    ("iothub-ack", "full"),
+    ("iothub-app-colour", "red"),
+    ("ostler-properties", "Size=1%20m&flag"),
+];
 const CONFIGURATION: &str = r#"{"id":"cfg-1","schemaVersion":"1.0","labels":{"k":"v"},"content":{"deviceContent":{"properties.desired.cooling":{"fan":2.0}}},"targetCondition":"deviceId = 'nobody'","priority":10,"metrics":{"queries":{"m1":"select deviceId from devices where deviceId = 'nobody'"}}}"#;
 const CONFIGURATION_2: &str = r#"{"content":{"deviceContent":{"properties.desired.a":1}}}"#;
 const CONFIGURATION_CONTENT: &str = r#"{"deviceContent":{"properties.desired.a":1}}"#;
@@ -79,6 +85,25 @@ const TOUR: &[Case] = &[
     case("listModules", "GET /devices/dev-9/modules", ""),
     case("purgeDevice", "DELETE /devices/dev-1/commands", ""),
     case("purgeModule", "DELETE /devices/dev-1/modules/mod/commands", ""),
+    // Messages to devices.
+    with("sendMessage", "POST /ostler/v1/devices/dev-1/messages", MESSAGE, "hello"),
+    case("sendMessage", "POST /ostler/v1/devices/dev-1/messages", ""),
+    case("sendMessage", "POST /ostler/v1/devices/dev-9/messages", "hello"),
+    with("sendMessage", "POST /ostler/v1/devices/dev-1/messages", &[("iothub-ack", "some")], "hello"),
+    with("sendMessage", "POST /ostler/v1/devices/dev-1/messages", &[("iothub-messageid", "a b")], "hello"),
+    with(
+        "sendMessage",
+        "POST /ostler/v1/devices/dev-1/messages",
+        &[("iothub-expiry", "2000-01-01T00:00:00Z")],
+        "x",
+    ),
+    case("getDevice", "GET /devices/dev-1", ""),
+    case("receiveFeedback", "GET /messages/serviceBound/feedback", ""),
+    case("purgeDevice", "DELETE /devices/dev-1/commands", ""),
+    case("receiveFeedback", "GET /messages/servicebound/feedback", ""),
+    case("receiveFeedback", "GET /messages/servicebound/feedback", ""),
+    case("completeFeedback", "DELETE /messages/servicebound/feedback/t", ""),
+    case("abandonFeedback", "POST /messages/servicebound/feedback/0/abandon", ""),
     case("deviceStatistics", "GET /statistics/devices", ""),
     case("serviceStatistics", "GET /statistics/service", ""),
     case(
@@ -255,9 +280,6 @@ const TOUR: &[Case] = &[
     case("patchDigitalTwin", "PATCH /digitaltwins/online", "[]"),
     case("invokeCommand", "POST /digitaltwins/online/commands/c", "{}"),
     case("invokeComponentCommand", "POST /digitaltwins/online/components/c/commands/c", "{}"),
-    case("receiveFeedback", "GET /messages/serviceBound/feedback", ""),
-    case("completeFeedback", "DELETE /messages/servicebound/feedback/t", ""),
-    case("abandonFeedback", "POST /messages/servicebound/feedback/t/abandon", ""),
     case("sendEvent", "POST /devices/online/messages/events", "{}"),
     case("sendModuleEvent", "POST /devices/online/modules/m/messages/events", "{}"),
     case("receiveMessage", "GET /devices/online/messages/deviceBound", ""),
@@ -301,7 +323,15 @@ const TOUR: &[Case] = &[
 ];
 
 /// Members whose values are made at random or differ from run to run.
-const RANDOM: &[&str] = &["etag", "deviceEtag", "generationId", "primaryKey", "secondaryKey", "deviceScope"];
+const RANDOM: &[&str] = &[
+    "etag",
+    "deviceEtag",
+    "generationId",
+    "deviceGenerationId",
+    "primaryKey",
+    "secondaryKey",
+    "deviceScope",
+];
 
 #[tokio::test]
 async fn every_route_answers_as_it_did() {
