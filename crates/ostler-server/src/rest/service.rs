@@ -10,9 +10,7 @@ use super::authorise::Grants;
 use super::body::{self, BodyError};
 use super::connection::Pulse;
 use super::websocket::{Handshake, Refusal};
-use super::{
-    blob, configurations, device, extension, files, jobs, messages, pages, query, registry, twins,
-};
+use super::{blob, configurations, device, extension, files, jobs, messages, pages, query, registry, twins};
 use crate::app::App;
 use crate::config::Compat;
 use crate::peer::Peer;
