@@ -26,6 +26,9 @@ use ostler_wire::topic::{Bag, DeviceRequest};
 use super::{Token, HIGH_WATER};
 use crate::message::Prepared;
 
+/// Room for so many items is kept while there are none.
+const KEPT: usize = 4;
+
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     items: VecDeque<Item>,
@@ -88,6 +91,11 @@ impl Outbox {
 
     pub fn len(&self) -> usize {
         self.items.len()
+    }
+
+    #[cfg(test)]
+    pub fn capacity(&self) -> usize {
+        self.items.capacity()
     }
 
     /// Whether nothing sent on this connection is unconfirmed.
@@ -155,9 +163,7 @@ impl Outbox {
         let place = self.items.iter().take(self.sent).position(|item| item.id == Some(id))?;
         let item = self.items.remove(place)?;
         self.sent -= 1;
-        if self.items.is_empty() {
-            self.earliest = None;
-        }
+        self.tidy();
         let (token, bytes) = item.account()?;
         self.telemetry.remove(bytes);
         Some(token)
@@ -166,8 +172,15 @@ impl Outbox {
     /// The connection is gone: what was sent and not confirmed has to be sent again.
     pub fn handle_lost(&mut self) {
         self.sent = 0;
+    }
+
+    /// An empty outbox keeps no memory for what a burst once needed.
+    fn tidy(&mut self) {
         if self.items.is_empty() {
-            self.items = VecDeque::new();
+            self.earliest = None;
+            if self.items.capacity() > KEPT {
+                self.items = VecDeque::new();
+            }
         }
     }
 
@@ -194,6 +207,7 @@ impl Outbox {
         });
         self.sent = sent;
         self.earliest = earliest;
+        self.tidy();
     }
 
     /// Gives everything up and calls `report` for each piece of telemetry.

@@ -201,6 +201,10 @@ impl Requests {
     fn take_first(&mut self) -> Option<Request> {
         let request = self.queue.pop_front()?;
         self.load.remove(request.bytes());
+        if self.queue.is_empty() {
+            self.queue = VecDeque::new();
+            self.earliest = None;
+        }
         Some(request)
     }
 

@@ -107,6 +107,15 @@ mod tests {
     }
 
     #[test]
+    fn resumed_ids_are_in_flight() {
+        let [one, two, three] = [1, 2, 3].map(|id| PacketId::new(id).unwrap());
+        let mut flight = InFlight::new(10);
+        flight.resume([one, two, two]);
+        assert_eq!(flight.send(&[three], |_| Ok(())).unwrap().get(), 4);
+        assert!(flight.acknowledge(two) && !flight.acknowledge(two));
+    }
+
+    #[test]
     fn the_limit_holds_and_a_failed_send_costs_no_id() {
         let mut flight = InFlight::new(1);
         let failed = flight.send(&[], |_| Err(EncodeError::FieldTooLong(70_000)));
