@@ -160,6 +160,11 @@ impl DeviceClient {
         self.connected_once.load(Ordering::SeqCst)
     }
 
+    /// Why there is no connection, for people; empty if there is one.
+    fn problem(&self) -> String {
+        self.client.last_problem()
+    }
+
     /// How much is queued or unacknowledged.
     fn pending(&self) -> usize {
         self.client.pending()

@@ -34,6 +34,12 @@ mod _native {
     #[pymodule_export]
     use super::trust::trust_problem;
 
+    /// The version of this half; the Python half must be of the same.
+    #[pyfunction]
+    fn version() -> &'static str {
+        env!("CARGO_PKG_VERSION")
+    }
+
     #[pymodule_init]
     fn begin(_module: &Bound<'_, PyModule>) -> PyResult<()> {
         super::log::begin();

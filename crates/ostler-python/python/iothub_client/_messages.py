@@ -76,10 +76,25 @@ class IoTHubMessage(MessageBase):
     _connection_device_id = None
     _connection_module_id = None
 
-    input_name = property(lambda self: self._input_name, doc="The input it came to, or None.")
-    output_name = property(lambda self: self._output_name, doc="The output it is for, or None.")
-    connection_device_id = property(lambda self: self._connection_device_id, doc="Who sent it, or None.")
-    connection_module_id = property(lambda self: self._connection_module_id, doc="Who sent it, or None.")
+    @property
+    def input_name(self):
+        """The input it came to, or None."""
+        return self._input_name
+
+    @property
+    def output_name(self):
+        """The output it is for, or None."""
+        return self._output_name
+
+    @property
+    def connection_device_id(self):
+        """The device that sent it, or None."""
+        return self._connection_device_id
+
+    @property
+    def connection_module_id(self):
+        """The module that sent it, or None."""
+        return self._connection_module_id
 
     @takes(text)
     def set_content_type_system_property(self, value):

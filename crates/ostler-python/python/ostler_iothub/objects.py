@@ -3,6 +3,8 @@
 Invariant: instances bear further attributes, weak references and subclasses, and cannot be pickled.
 """
 
+from typing import Tuple
+
 
 class Native:
     """An object that stood for one of C++."""
@@ -18,7 +20,7 @@ class Result(Native):
     A subclass names its attributes in `FIELDS`. The library makes one with `Subclass._make(field=value, ...)`.
     """
 
-    FIELDS = ()
+    FIELDS: Tuple[str, ...] = ()
 
     def __init__(self, *args, **kwargs):
         raise RuntimeError("This class cannot be instantiated from Python")
