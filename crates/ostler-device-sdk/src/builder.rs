@@ -115,18 +115,36 @@ impl Builder {
     }
 
     /// How to speak to the hub. Default [`Protocol::Mqtt`].
+    ///
+    /// ```no_run
+    /// # fn example(builder: ostler_device_sdk::Builder) {
+    /// let builder = builder.protocol(ostler_device_sdk::Protocol::MqttWebSocket);
+    /// # }
+    /// ```
     pub fn protocol(mut self, protocol: Protocol) -> Self {
         self.protocol = protocol;
         self
     }
 
     /// The hub's MQTT port. Default 8883, and 1883 with [`Builder::plain`].
+    ///
+    /// ```no_run
+    /// # fn example(builder: ostler_device_sdk::Builder) {
+    /// let builder = builder.mqtt_port(18883);
+    /// # }
+    /// ```
     pub fn mqtt_port(mut self, port: u16) -> Self {
         self.mqtt_port = Some(port);
         self
     }
 
     /// The hub's port for HTTPS and MQTT over WebSocket. Default the one of the connection string's `HostName`, or 443.
+    ///
+    /// ```no_run
+    /// # fn example(builder: ostler_device_sdk::Builder) {
+    /// let builder = builder.https_port(8443);
+    /// # }
+    /// ```
     pub fn https_port(mut self, port: u16) -> Self {
         self.https_port = Some(port);
         self
@@ -134,42 +152,84 @@ impl Builder {
 
     /// Trusts these certificate authorities too; PEM text, may hold several. The variables `SSL_CERT_FILE` and
     /// `OSTLER_CA_FILE` name files of more.
+    ///
+    /// ```no_run
+    /// # fn example(builder: ostler_device_sdk::Builder) {
+    /// let builder = builder.root_ca_pem("-----BEGIN CERTIFICATE-----\n…");
+    /// # }
+    /// ```
     pub fn root_ca_pem(mut self, pem: impl AsRef<[u8]>) -> Self {
         self.trust.pems.push(pem.as_ref().to_vec());
         self
     }
 
     /// Does not trust the authorities of the operating system.
+    ///
+    /// ```no_run
+    /// # fn example(builder: ostler_device_sdk::Builder) {
+    /// let builder = builder.without_system_roots();
+    /// # }
+    /// ```
     pub fn without_system_roots(mut self) -> Self {
         self.trust.without_system = true;
         self
     }
 
     /// Signs in with this certificate: PEM texts of the chain, the device's own certificate first, and of its key.
+    ///
+    /// ```no_run
+    /// # fn example(builder: ostler_device_sdk::Builder) {
+    /// let builder = builder.client_certificate_pem("-----BEGIN CERTIFICATE-----\n…", "-----BEGIN PRIVATE KEY-----\n…");
+    /// # }
+    /// ```
     pub fn client_certificate_pem(mut self, chain: impl AsRef<[u8]>, key: impl AsRef<[u8]>) -> Self {
         self.certificate = Some((chain.as_ref().to_vec(), key.as_ref().to_vec()));
         self
     }
 
     /// Connects through this proxy.
+    ///
+    /// ```no_run
+    /// # fn example(builder: ostler_device_sdk::Builder) {
+    /// let builder = builder.proxy(ostler_device_sdk::Proxy::new("proxy.example.net", 3128));
+    /// # }
+    /// ```
     pub fn proxy(mut self, proxy: Proxy) -> Self {
         self.proxy = Some(proxy);
         self
     }
 
     /// What the device says it is, as `pump-control/2.1`; the hub's operator sees it.
+    ///
+    /// ```no_run
+    /// # fn example(builder: ostler_device_sdk::Builder) {
+    /// let builder = builder.product_info("pump-control/2.1");
+    /// # }
+    /// ```
     pub fn product_info(mut self, text: impl Into<String>) -> Self {
         self.product_info = Some(text.into());
         self
     }
 
     /// The plug-and-play model that the device implements, as `dtmi:com:example:Pump;1`.
+    ///
+    /// ```no_run
+    /// # fn example(builder: ostler_device_sdk::Builder) {
+    /// let builder = builder.model_id("dtmi:com:example:Pump;1");
+    /// # }
+    /// ```
     pub fn model_id(mut self, model: impl Into<String>) -> Self {
         self.model_id = Some(model.into());
         self
     }
 
     /// The version of the hub's interface to ask for. Default `2021-04-12`.
+    ///
+    /// ```no_run
+    /// # fn example(builder: ostler_device_sdk::Builder) {
+    /// let builder = builder.api_version("2020-09-30");
+    /// # }
+    /// ```
     pub fn api_version(mut self, version: impl Into<String>) -> Self {
         self.api_version = version.into();
         self
@@ -177,30 +237,60 @@ impl Builder {
 
     /// How long the device may be silent before the hub takes it for gone; zero for no promise. It pings every half of
     /// it. Default 240 s, at most 1177 s.
+    ///
+    /// ```no_run
+    /// # fn example(builder: ostler_device_sdk::Builder) {
+    /// let builder = builder.keep_alive(std::time::Duration::from_secs(60));
+    /// # }
+    /// ```
     pub fn keep_alive(mut self, promise: Duration) -> Self {
         self.keep_alive = promise;
         self
     }
 
     /// Whether the hub shall forget what this device subscribed to before. Default no.
+    ///
+    /// ```no_run
+    /// # fn example(builder: ostler_device_sdk::Builder) {
+    /// let builder = builder.clean_session(true);
+    /// # }
+    /// ```
     pub fn clean_session(mut self, clean: bool) -> Self {
         self.clean_session = clean;
         self
     }
 
     /// How long tokens made of the key are good for; they are renewed in time. Default 1 h.
+    ///
+    /// ```no_run
+    /// # fn example(builder: ostler_device_sdk::Builder) {
+    /// let builder = builder.token_lifetime(std::time::Duration::from_secs(24 * 3600));
+    /// # }
+    /// ```
     pub fn token_lifetime(mut self, lifetime: Duration) -> Self {
         self.token_lifetime = lifetime;
         self
     }
 
     /// When to try again. Can be changed later, by [`Client::set_retry`].
+    ///
+    /// ```no_run
+    /// # fn example(builder: ostler_device_sdk::Builder) {
+    /// let builder = builder.retry(ostler_device_sdk::RetryPolicy::none());
+    /// # }
+    /// ```
     pub fn retry(mut self, policy: RetryPolicy) -> Self {
         self.retry = policy;
         self
     }
 
     /// How much may wait to be sent or confirmed.
+    ///
+    /// ```no_run
+    /// # fn example(builder: ostler_device_sdk::Builder) {
+    /// let builder = builder.queue(ostler_device_sdk::QueueLimits { messages: 100, bytes: 1 << 20 });
+    /// # }
+    /// ```
     pub fn queue(mut self, limits: QueueLimits) -> Self {
         self.queue = limits;
         self
@@ -208,24 +298,48 @@ impl Builder {
 
     /// How long twin operations may take, waiting for a connection included. Default 60 s. Messages have
     /// [`Message::timeout`](crate::Message::timeout).
+    ///
+    /// ```no_run
+    /// # fn example(builder: ostler_device_sdk::Builder) {
+    /// let builder = builder.operation_timeout(std::time::Duration::from_secs(10));
+    /// # }
+    /// ```
     pub fn operation_timeout(mut self, timeout: Duration) -> Self {
         self.operation_timeout = timeout;
         self
     }
 
     /// When the whole twin comes to [`Client::desired`].
+    ///
+    /// ```no_run
+    /// # fn example(builder: ostler_device_sdk::Builder) {
+    /// let builder = builder.twin_sync(ostler_device_sdk::TwinSync::EveryConnect);
+    /// # }
+    /// ```
     pub fn twin_sync(mut self, sync: TwinSync) -> Self {
         self.twin_sync = sync;
         self
     }
 
     /// Speaks without TLS, to a hub on this machine only.
+    ///
+    /// ```no_run
+    /// # fn example(builder: ostler_device_sdk::Builder) {
+    /// let builder = builder.plain();
+    /// # }
+    /// ```
     pub fn plain(mut self) -> Self {
         self.plain = true;
         self
     }
 
     /// The tokio runtime that the client's task and its handlers run on. Default the one that `build` is called in.
+    ///
+    /// ```no_run
+    /// # fn example(builder: ostler_device_sdk::Builder) {
+    /// let builder = builder.runtime(tokio::runtime::Handle::current());
+    /// # }
+    /// ```
     pub fn runtime(mut self, runtime: Handle) -> Self {
         self.runtime = Some(runtime);
         self
@@ -329,7 +443,7 @@ impl Builder {
             return wrong("keep_alive", "it is counted in seconds; zero is for none".to_owned());
         }
         if !(SHORTEST_LIFETIME..=LONGEST_LIFETIME).contains(&self.token_lifetime) {
-            return wrong("token_lifetime", "it must be between 5 s and 366 days".to_owned());
+            return wrong("token_lifetime", "it must be between 2 s and 366 days".to_owned());
         }
         let texts = [
             ("product_info", self.product_info.as_deref()),

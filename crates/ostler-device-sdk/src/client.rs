@@ -152,8 +152,13 @@ impl Client {
     pub fn last_problem(&self) -> String {
         let core = self.inner().lock();
         match core.status() {
-            ConnectionStatus::Disconnected { .. } | ConnectionStatus::Refused { .. } => {
-                core.detail().to_owned()
+            ConnectionStatus::Disconnected { cause, .. } | ConnectionStatus::Refused { cause } => {
+                let detail = core.detail();
+                if detail.is_empty() {
+                    cause.to_string()
+                } else {
+                    detail.to_owned()
+                }
             }
             _ => String::new(),
         }

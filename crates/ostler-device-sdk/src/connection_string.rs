@@ -286,7 +286,7 @@ impl<'a> Fields<'a> {
 
 /// A name that may be anything, a key in the wrong place included: only its beginning is shown.
 fn shown(name: &str) -> String {
-    if name.len() <= 24 && name.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+    if name.len() <= 20 && name.bytes().all(|byte| byte.is_ascii_alphabetic()) {
         return name.to_owned();
     }
     let start: String = name.chars().take(4).collect();

@@ -20,7 +20,7 @@ use crate::connection_string::{ConnectionString, Secret};
 /// Every Azure client's choice (device §1.4).
 pub(crate) const DEFAULT_LIFETIME: Duration = Duration::from_secs(3600);
 /// Shorter ones would be renewed all the time.
-pub(crate) const SHORTEST_LIFETIME: Duration = Duration::from_secs(5);
+pub(crate) const SHORTEST_LIFETIME: Duration = Duration::from_secs(2);
 /// A year. Longer ones are not revoked in time when a device is lost.
 pub(crate) const LONGEST_LIFETIME: Duration = Duration::from_secs(366 * 24 * 3600);
 

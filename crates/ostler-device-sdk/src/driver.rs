@@ -182,8 +182,6 @@ impl Driver {
             }
         };
         self.renew_at = password.renew_in.map(|renew_in| self.inner.after(renew_in));
-        // Shown only if the hub refuses.
-        self.inner.note(self.inner.credential.hint(SystemTime::now()));
         self.place = Place::Up(Link { stream, unsent: Vec::new(), written: 0 });
         let now = self.inner.now();
         let text = password.text.as_deref().map(str::as_bytes);

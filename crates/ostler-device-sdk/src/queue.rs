@@ -115,6 +115,14 @@ macro_rules! stream {
 
         impl $name {
             /// The next one; `None` once the client is closed. Dropping the future loses nothing.
+            ///
+            /// ```no_run
+            #[doc = concat!("# async fn example(mut stream: ostler_device_sdk::", stringify!($name), ") {")]
+            /// if let Some(next) = stream.next().await {
+            ///     println!("{next:?}");
+            /// }
+            /// # }
+            /// ```
             pub async fn next(&mut self) -> Option<$item> {
                 std::future::poll_fn(|cx| self.0.poll_next(cx)).await
             }

@@ -11,7 +11,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use tokio::runtime::Handle;
@@ -26,7 +26,7 @@ use crate::message::SendError;
 use crate::messages::Mailbox;
 use crate::methods::{self, Handler, MethodAnswer, MethodCall, Methods, Pending, Verdict};
 use crate::queue::Fan;
-use crate::status::ConnectionStatus;
+use crate::status::{Cause, ConnectionStatus};
 use crate::transport::Route;
 use crate::twin::{DesiredUpdate, Reported, Twin};
 
@@ -68,6 +68,7 @@ pub(crate) struct Core {
     changes: u64,
     /// What went wrong last, for people.
     detail: String,
+    credential: Arc<Credential>,
     statuses: Fan<ConnectionStatus>,
     desired: Fan<DesiredUpdate>,
     wants_desired: bool,
@@ -141,6 +142,7 @@ impl Inner {
             status: ConnectionStatus::Idle,
             changes: 0,
             detail: String::new(),
+            credential: parts.credential.clone(),
             statuses: Fan::default(),
             desired: Fan::default(),
             wants_desired: false,
@@ -424,8 +426,14 @@ impl Core {
     fn handle_status(&mut self, status: ConnectionStatus, chores: &mut Chores) {
         self.status = status;
         self.changes += 1;
-        if status.is_connected() {
-            self.detail.clear();
+        match status {
+            ConnectionStatus::Connected | ConnectionStatus::Connecting { .. } => self.detail.clear(),
+            ConnectionStatus::Disconnected { cause, .. } | ConnectionStatus::Refused { cause }
+                if matches!(cause, Cause::NotAuthorized) =>
+            {
+                self.detail = self.credential.hint(SystemTime::now());
+            }
+            _ => {}
         }
         tracing::debug!(?status, detail = self.detail, "the connection's status changed");
         self.statuses.visit(&mut chores.wakers, |state| {
