@@ -32,16 +32,18 @@ def current_step(twin):
     return None
 
 
-def follow():
+def follow(last):
+    # Prints each new step until the last one comes.
     seen = None
-    while seen != STEPS[-1]:
+    while seen != last:
         step = current_step(TWINS.get_twin(DEVICE_ID))
         if step is None:
             print("The device has reported nothing yet")
         elif step != seen:
             print("Firmware status: %s" % step)
             seen = step
-        time.sleep(POLL_SECONDS)
+        if seen != last:
+            time.sleep(POLL_SECONDS)
 
 
 def main():
@@ -50,10 +52,11 @@ def main():
     try:
         TWINS = IoTHubDeviceTwin(CONNECTION_STRING)
         METHODS = IoTHubDeviceMethod(CONNECTION_STRING)
+        follow("standBy")
         response = METHODS.invoke(DEVICE_ID, METHOD_NAME, METHOD_PAYLOAD, TIMEOUT)
         print("The device answered:")
         print(response.payload)
-        follow()
+        follow("completed")
     except IoTHubError as iothub_error:
         print("Unexpected error %s" % iothub_error)
         return 1
