@@ -96,7 +96,7 @@ def test_status_of_a_good_connection(device):
     assert context is client
 
 
-@pytest.mark.parametrize("key", [new_key(), "not base64"])
+@pytest.mark.parametrize("key", [new_key(), "not base64"], ids=["well-formed", "not base64"])
 def test_a_wrong_key_shows_in_callbacks_only(hub, device, key):
     text = device.hub.device_connection_string(device.device_id, key)
     client, statuses, confirmed = IoTHubClient(text, MQTT), Calls(), Calls()
