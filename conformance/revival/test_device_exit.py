@@ -148,6 +148,40 @@ time.sleep(600)
     eventually(lambda: not device.connected())
 
 
+def test_a_client_that_only_its_last_message_refers_to_ends_by_itself(program, device):
+    text = """
+client.send_event_async(IoTHubMessage("x"), confirmed, client)
+del client
+say("dropped")
+while threading.active_count() > 1:
+    time.sleep(0.01)
+say("ended")
+"""
+    code, out, err = run(program, text, device.connection_string).finish()
+    assert (code, err) == (0, "")
+    assert out.splitlines()[0] == "dropped" and out.splitlines()[-1] == "ended" and "confirmed OK" in out
+
+
+def test_clients_in_reference_cycles_are_collected(program, device):
+    text = """
+import gc, weakref
+class Owner:
+    pass
+owner = Owner()
+owner.client, client.owner = client, owner
+client.send_event_async(IoTHubMessage("x"), confirmed, 1)
+gone = weakref.ref(client)
+del client, owner
+while gone() is not None:
+    gc.collect()
+while threading.active_count() > 1:
+    time.sleep(0.01)
+say("collected")
+"""
+    code, out, err = run(program, text, device.connection_string).finish()
+    assert (code, out.splitlines(), err) == (0, ["confirmed OK 1", "collected"], "")
+
+
 def test_sys_exit_in_a_callback_ends_the_process(program, device):
     text = "client.send_event_async(IoTHubMessage('x'), lambda *_: sys.exit(7), 0)\ntime.sleep(600)"
     assert run(program, text, device.connection_string).finish()[0] == 7

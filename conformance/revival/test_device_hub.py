@@ -228,6 +228,14 @@ def test_a_method_without_an_answer_is_the_invokers_timeout(device, callback, ca
     assert ("own mistake" in capfd.readouterr().err) is (callback is broken)
 
 
+@pytest.mark.parametrize("callback, status", [(lambda *_: None, 501), (broken, 500)], ids=["None", "raises"])
+def test_methods_without_an_answer_can_be_answered_at_once(device, monkeypatch, callback, status):
+    monkeypatch.setenv("OSTLER_ANSWER_UNHANDLED", "1")
+    client = IoTHubClient(device.connection_string, MQTT)
+    client.set_device_method_callback(callback, 0)
+    assert device.invoke("silent", response_timeout=60).json == {"status": status, "payload": None}
+
+
 def test_method_calls_can_be_answered_later(device):
     client, calls = IoTHubClient(device.connection_string, MQTT), Calls()
     client.set_device_method_callback_ex(calls, 1)

@@ -132,7 +132,10 @@ class _Client(Native):
     def set_connection_status_callback(self, callback, context):
         """Called with every change of the connection."""
         callable_named(callback, "set_connection_status_callback")
-        self._started("SetConnectionStatusCallback").listen("status", callback, context)
+        function = "SetConnectionStatusCallback"
+        # First, because the hub may answer before this returns.
+        self._there(function).register("status", callback, context)
+        self._started(function)
 
     @takes(a(IoTHubClientRetryPolicy), unsigned)
     def set_retry_policy(self, policy, limit_secs):

@@ -189,17 +189,20 @@ class Session:
             self._reports[token] = _Report(patch, callback, context)
             self._native.report(token, patch)
 
+    def register(self, what, callback, context):
+        """Replaces a callback. `what` is messages, inputs, twin, methods, methods_ex or status."""
+        with self._lock:
+            self._callbacks[what] = (callback, context)
+
     def listen(self, what, callback, context, input_name=None):
-        """Registers a callback and subscribes. `what` is messages, inputs, twin, methods or status."""
+        """Registers a callback and subscribes to what it is for."""
         with self._lock:
             if input_name is None:
-                self._callbacks[what] = (callback, context)
+                self.register(what, callback, context)
             else:
                 self._inputs[input_name] = (callback, context)
-            if what == "status":
-                return
             subject = "methods" if what == "methods_ex" else what
-            if what in ("methods", "methods_ex"):
+            if subject == "methods":
                 self._callbacks.pop("methods_ex" if what == "methods" else "methods", None)
             if subject == "inputs" and self.target.module_id is None:
                 return  # A device has no inputs; the edge preview of 2017 let it ask.
