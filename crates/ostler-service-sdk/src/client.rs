@@ -71,11 +71,23 @@ impl Client {
     }
 
     /// `host:port` this client dials.
+    ///
+    /// ```no_run
+    /// # fn example(hub: ostler_service_sdk::Client) {
+    /// println!("talking to {}", hub.authority()); // localhost:8443
+    /// # }
+    /// ```
     pub fn authority(&self) -> &str {
         &self.transport.authority
     }
 
     /// The hub's own name, as its devices' connection strings carry it.
+    ///
+    /// ```no_run
+    /// # fn example(hub: ostler_service_sdk::Client) {
+    /// println!("HostName={};…", hub.hostname()); // localhost
+    /// # }
+    /// ```
     pub fn hostname(&self) -> &str {
         &self.transport.hostname
     }
@@ -104,6 +116,15 @@ pub struct Builder {
 
 impl Builder {
     /// Settings for the hub a connection string names.
+    ///
+    /// ```no_run
+    /// # fn example() -> Result<(), ostler_service_sdk::Error> {
+    /// use ostler_service_sdk::{Builder, ConnectionString};
+    ///
+    /// let text = "HostName=…;SharedAccessKeyName=service;SharedAccessKey=…";
+    /// let hub = Builder::new(text.parse::<ConnectionString>()?).build()?;
+    /// # Ok(()) }
+    /// ```
     pub fn new(connection_string: ConnectionString) -> Self {
         Self {
             connection_string,
@@ -121,12 +142,25 @@ impl Builder {
 
     /// Dials this host instead of the one in the connection string, and expects its name in the certificate. Tokens
     /// still name the hub by its own name.
+    ///
+    /// ```no_run
+    /// # fn example(builder: ostler_service_sdk::Builder) -> Result<(), ostler_service_sdk::Error> {
+    /// // The hub is behind a load balancer that has its own name and certificate.
+    /// let hub = builder.dial("gateway.plant.example").build()?;
+    /// # Ok(()) }
+    /// ```
     pub fn dial(mut self, host: impl Into<String>) -> Self {
         self.dial = Some(host.into());
         self
     }
 
     /// Dials this port instead of the one in the connection string or 443.
+    ///
+    /// ```no_run
+    /// # fn example(builder: ostler_service_sdk::Builder) -> Result<(), ostler_service_sdk::Error> {
+    /// let hub = builder.port(8443).build()?;
+    /// # Ok(()) }
+    /// ```
     pub fn port(mut self, port: u16) -> Self {
         self.port = Some(port);
         self
@@ -134,6 +168,12 @@ impl Builder {
 
     /// Trusts these certificate authorities (PEM, one or more) besides those of the operating system and those in the
     /// files that `OSTLER_CA_FILE` and `SSL_CERT_FILE` name.
+    ///
+    /// ```no_run
+    /// # fn example(builder: ostler_service_sdk::Builder) -> Result<(), ostler_service_sdk::Error> {
+    /// let hub = builder.root_ca_pem(std::fs::read("ostler-data/ca.pem").unwrap_or_default()).build()?;
+    /// # Ok(()) }
+    /// ```
     pub fn root_ca_pem(mut self, pem: impl Into<Vec<u8>>) -> Self {
         self.root_ca_pem.push(pem.into());
         self
@@ -141,6 +181,13 @@ impl Builder {
 
     /// Leaves out what the operating system trusts; what [`Self::root_ca_pem`], `OSTLER_CA_FILE` and `SSL_CERT_FILE`
     /// name still counts.
+    ///
+    /// ```no_run
+    /// # fn example(builder: ostler_service_sdk::Builder) -> Result<(), ostler_service_sdk::Error> {
+    /// let ca = std::fs::read("ostler-data/ca.pem").unwrap_or_default();
+    /// let hub = builder.root_ca_pem(ca).without_system_roots().build()?;
+    /// # Ok(()) }
+    /// ```
     pub fn without_system_roots(mut self) -> Self {
         self.system_roots = false;
         self
@@ -148,36 +195,75 @@ impl Builder {
 
     /// Speaks HTTP without TLS. Refused unless the host is a loopback address: the token and the keys of devices
     /// would otherwise cross a network in the clear.
+    ///
+    /// ```no_run
+    /// # fn example(builder: ostler_service_sdk::Builder) -> Result<(), ostler_service_sdk::Error> {
+    /// // The hub runs with `--plain-http-port 8080`.
+    /// let hub = builder.plain_http().port(8080).build()?;
+    /// # Ok(()) }
+    /// ```
     pub fn plain_http(mut self) -> Self {
         self.plain_http = true;
         self
     }
 
     /// How long to wait for a TCP connection. 10 s by default.
+    ///
+    /// ```no_run
+    /// # fn example(builder: ostler_service_sdk::Builder) -> Result<(), ostler_service_sdk::Error> {
+    /// let hub = builder.connect_timeout(std::time::Duration::from_secs(3)).build()?;
+    /// # Ok(()) }
+    /// ```
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
         self
     }
 
     /// How long one attempt may take. 30 s by default; method calls add what the device is given.
+    ///
+    /// ```no_run
+    /// # fn example(builder: ostler_service_sdk::Builder) -> Result<(), ostler_service_sdk::Error> {
+    /// let hub = builder.timeout(std::time::Duration::from_secs(10)).build()?;
+    /// # Ok(()) }
+    /// ```
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
     /// How hard to try when the hub is busy or away.
+    ///
+    /// ```no_run
+    /// # fn example(builder: ostler_service_sdk::Builder) -> Result<(), ostler_service_sdk::Error> {
+    /// use ostler_service_sdk::RetryPolicy;
+    ///
+    /// let hub = builder.retry(RetryPolicy::none()).build()?;
+    /// # Ok(()) }
+    /// ```
     pub fn retry(mut self, retry: RetryPolicy) -> Self {
         self.retry = retry;
         self
     }
 
     /// Put before the name of this library in the `User-Agent` header.
+    ///
+    /// ```no_run
+    /// # fn example(builder: ostler_service_sdk::Builder) -> Result<(), ostler_service_sdk::Error> {
+    /// let hub = builder.user_agent("my-back-end/1.0").build()?;
+    /// # Ok(()) }
+    /// ```
     pub fn user_agent(mut self, product: impl Into<String>) -> Self {
         self.user_agent = Some(product.into());
         self
     }
 
     /// Makes the client. No connection is opened yet.
+    ///
+    /// ```no_run
+    /// # fn example(builder: ostler_service_sdk::Builder) -> Result<(), ostler_service_sdk::Error> {
+    /// let hub = builder.build()?;
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// [`Error::Setup`] for unreadable certificates, or plain HTTP to another machine.

@@ -11,6 +11,15 @@ use std::str::FromStr;
 use ostler_core::identity::SymmetricKey;
 
 /// Where a hub answers and how a back end proves itself to it.
+///
+/// ```
+/// use ostler_service_sdk::ConnectionString;
+///
+/// let text = "HostName=localhost:8443;SharedAccessKeyName=service;SharedAccessKey=AAECAwQFBgcICQoLDA0ODw==";
+/// let parsed: ConnectionString = text.parse()?;
+/// assert_eq!((parsed.host(), parsed.port(), parsed.policy()), ("localhost", Some(8443), Some("service")));
+/// # Ok::<(), ostler_service_sdk::ConnectionStringError>(())
+/// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct ConnectionString {
     host: String,

@@ -123,6 +123,19 @@ pub struct Fault {
 
 impl Error {
     /// The class of this error.
+    ///
+    /// ```no_run
+    /// # fn example(error: ostler_service_sdk::Error) {
+    /// use ostler_service_sdk::ErrorKind;
+    ///
+    /// match error.kind() {
+    ///     ErrorKind::NotFound => println!("nobody of that name"),
+    ///     ErrorKind::PreconditionFailed => println!("somebody was faster; read it again"),
+    ///     ErrorKind::DeviceOffline | ErrorKind::DeviceTimeout => println!("the device does not answer"),
+    ///     _ => println!("{error}"),
+    /// }
+    /// # }
+    /// ```
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Service(fault) => fault.kind(),
@@ -135,6 +148,14 @@ impl Error {
     }
 
     /// The hub's own words, when it was the hub that refused.
+    ///
+    /// ```no_run
+    /// # fn example(error: ostler_service_sdk::Error) {
+    /// if let Some(fault) = error.fault() {
+    ///     println!("{:?} {:?}: {} (quote {:?})", fault.number, fault.name, fault.message, fault.tracking_id);
+    /// }
+    /// # }
+    /// ```
     pub fn fault(&self) -> Option<&Fault> {
         match self {
             Self::Service(fault) => Some(fault),
@@ -160,6 +181,14 @@ impl Error {
     /// Whether the same call may succeed later without anybody changing anything: the hub was busy, away, or out of
     /// reach. The client has tried again already, as [`crate::RetryPolicy`] says, unless the call may have been
     /// executed; see [`ErrorKind`] for what to do about the others.
+    ///
+    /// ```no_run
+    /// # fn example(error: ostler_service_sdk::Error) {
+    /// if error.is_transient() {
+    ///     println!("{error}; trying again in a minute");
+    /// }
+    /// # }
+    /// ```
     pub fn is_transient(&self) -> bool {
         let passes = matches!(
             self.kind(),
@@ -170,6 +199,14 @@ impl Error {
 
     /// Whether the hub does not know the route at all: one of Ostler's own was asked of Azure IoT Hub, or of a hub
     /// that runs with `--compat strict`.
+    ///
+    /// ```no_run
+    /// # fn example(error: ostler_service_sdk::Error) {
+    /// if error.is_unknown_route() {
+    ///     println!("this hub is no Ostler, or runs with --compat strict");
+    /// }
+    /// # }
+    /// ```
     pub fn is_unknown_route(&self) -> bool {
         self.fault().is_some_and(|fault| match fault.code {
             Some(code) => matches!(code, ErrorCode::GenericNotFound | ErrorCode::FeatureNotSupported),
@@ -178,6 +215,14 @@ impl Error {
     }
 
     /// Whether the hub's certificate, rather than the network, is what stopped the connection.
+    ///
+    /// ```no_run
+    /// # fn example(error: ostler_service_sdk::Error) {
+    /// if error.is_untrusted_certificate() {
+    ///     println!("name the hub's ca.pem in OSTLER_CA_FILE");
+    /// }
+    /// # }
+    /// ```
     pub fn is_untrusted_certificate(&self) -> bool {
         let mut source: Option<&(dyn std::error::Error + 'static)> = match self {
             Self::Connect { source, .. } => Some(source.as_ref()),

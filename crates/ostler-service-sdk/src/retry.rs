@@ -8,6 +8,14 @@
 use std::time::Duration;
 
 /// How hard to try. The defaults suit a person at a terminal and a back end alike.
+///
+/// ```
+/// use ostler_service_sdk::RetryPolicy;
+/// use std::time::Duration;
+///
+/// let patient = RetryPolicy { max_attempts: 100, budget: Duration::from_secs(600), ..RetryPolicy::default() };
+/// # assert_eq!(patient.first_wait, Duration::from_millis(200));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RetryPolicy {
     /// Attempts in all, the first one included; 1 turns retries off.

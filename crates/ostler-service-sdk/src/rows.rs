@@ -36,11 +36,30 @@ impl<T> Rows<T> {
     }
 
     /// The next item; `None` behind the last one, and behind an error.
+    ///
+    /// ```no_run
+    /// # async fn example(hub: ostler_service_sdk::Client) -> Result<(), ostler_service_sdk::Error> {
+    /// let mut devices = hub.all_devices();
+    /// while let Some(device) = devices.next().await {
+    ///     match device {
+    ///         Ok(device) => println!("{}", device.device_id),
+    ///         Err(error) => println!("that was all that could be read: {error}"),
+    ///     }
+    /// }
+    /// # Ok(()) }
+    /// ```
     pub async fn next(&mut self) -> Option<Result<T, Error>> {
         poll_fn(|cx| self.items.as_mut().poll_next(cx)).await
     }
 
     /// The next item, for use with `?`.
+    ///
+    /// ```no_run
+    /// # async fn example(hub: ostler_service_sdk::Client) -> Result<(), ostler_service_sdk::Error> {
+    /// let first = hub.all_devices().try_next().await?;
+    /// println!("{}", first.is_some());
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// Whatever ended it.

@@ -223,6 +223,12 @@ pub struct HubStatus {
 
 impl HubStatus {
     /// A member by name.
+    ///
+    /// ```no_run
+    /// # async fn example(hub: ostler_service_sdk::Client) -> Result<(), ostler_service_sdk::Error> {
+    /// println!("{:?}", hub.status().await?.get("version"));
+    /// # Ok(()) }
+    /// ```
     pub fn get(&self, name: &str) -> Option<&Value> {
         self.members.get(name)
     }

@@ -107,6 +107,17 @@ impl Twin {
 
     /// What back ends desire, as a type of the caller's; see [`Twin::reported_as`].
     ///
+    /// ```no_run
+    /// # async fn example(hub: ostler_service_sdk::Client) -> Result<(), ostler_service_sdk::Error> {
+    /// #[derive(serde::Deserialize)]
+    /// struct Desired {
+    ///     interval: Option<u64>,
+    /// }
+    /// let twin = hub.twin(&"pump-7".parse()?).await?;
+    /// println!("{:?}", twin.desired_as::<Desired>().map(|desired| desired.interval).unwrap_or_default());
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// When the properties are not of the type.
     pub fn desired_as<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {

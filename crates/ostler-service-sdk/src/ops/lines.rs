@@ -56,11 +56,29 @@ pub struct LineStream<T> {
 
 impl<T: DeserializeOwned> LineStream<T> {
     /// The next document; `None` when the hub closed the stream, and behind an error.
+    ///
+    /// ```no_run
+    /// # async fn example(hub: ostler_service_sdk::Client) -> Result<(), ostler_service_sdk::Error> {
+    /// let mut events = hub.events(&Default::default()).await?;
+    /// while let Some(event) = events.next().await {
+    ///     println!("{:?}", event?.kind);
+    /// }
+    /// # Ok(()) }
+    /// ```
     pub async fn next(&mut self) -> Option<Result<T, Error>> {
         std::future::poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
     }
 
     /// The next document, for use with `?`.
+    ///
+    /// ```no_run
+    /// # async fn example(hub: ostler_service_sdk::Client) -> Result<(), ostler_service_sdk::Error> {
+    /// let mut events = hub.events(&Default::default()).await?;
+    /// while let Some(event) = events.try_next().await? {
+    ///     println!("{:?}", event.kind);
+    /// }
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// [`Error::Timeout`] when the hub fell silent, [`Error::Interrupted`] when the connection broke,

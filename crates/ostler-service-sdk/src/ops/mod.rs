@@ -32,7 +32,15 @@ pub use lines::LineStream;
 pub use message::Messages;
 pub use query::{Query, QueryPage};
 
-/// Under which condition a write takes place.
+/// Under which condition a write takes place. [`crate::Twin::if_match`], [`crate::Device::if_match`] and their like make
+/// the one that what was read has not changed since.
+///
+/// ```
+/// use ostler_service_sdk::IfMatch;
+///
+/// assert_eq!(IfMatch::from_etag(Some("MQ==")), IfMatch::Etag("MQ==".to_owned()));
+/// assert_eq!(IfMatch::from_etag(None), IfMatch::Any);
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum IfMatch {
     /// Whatever the current version is, as long as there is one.

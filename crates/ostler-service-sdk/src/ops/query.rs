@@ -228,21 +228,57 @@ impl QueryPage {
     }
 
     /// What the rows are.
+    ///
+    /// ```no_run
+    /// # async fn example(hub: ostler_service_sdk::Client) -> Result<(), ostler_service_sdk::Error> {
+    /// let mut query = hub.query("SELECT * FROM devices");
+    /// if let Some(page) = query.next_page().await? {
+    ///     println!("{}", page.item_type()); // Twin
+    /// }
+    /// # Ok(()) }
+    /// ```
     pub fn item_type(&self) -> &ItemType {
         &self.item_type
     }
 
     /// With what the same query goes on behind this page, if there is more. Good for this text only.
+    ///
+    /// ```no_run
+    /// # async fn example(hub: ostler_service_sdk::Client) -> Result<(), ostler_service_sdk::Error> {
+    /// let mut query = hub.query("SELECT * FROM devices");
+    /// if let Some(page) = query.next_page().await? {
+    ///     println!("to be continued with {:?}", page.continuation());
+    /// }
+    /// # Ok(()) }
+    /// ```
     pub fn continuation(&self) -> Option<&str> {
         self.continuation.as_deref()
     }
 
     /// The rows as JSON text, an array.
+    ///
+    /// ```no_run
+    /// # async fn example(hub: ostler_service_sdk::Client) -> Result<(), ostler_service_sdk::Error> {
+    /// let mut query = hub.query("SELECT * FROM devices");
+    /// if let Some(page) = query.next_page().await? {
+    ///     println!("{}", String::from_utf8_lossy(page.json()));
+    /// }
+    /// # Ok(()) }
+    /// ```
     pub fn json(&self) -> &Bytes {
         &self.body
     }
 
     /// The rows.
+    ///
+    /// ```no_run
+    /// # async fn example(hub: ostler_service_sdk::Client) -> Result<(), ostler_service_sdk::Error> {
+    /// let mut query = hub.query("SELECT deviceId FROM devices");
+    /// if let Some(page) = query.next_page().await? {
+    ///     println!("{:?}", page.rows::<serde_json::Value>()?);
+    /// }
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// [`Error::UnexpectedAnswer`] when a row is not of the type.
@@ -254,6 +290,15 @@ impl QueryPage {
     }
 
     /// The rows, if they are twins.
+    ///
+    /// ```no_run
+    /// # async fn example(hub: ostler_service_sdk::Client) -> Result<(), ostler_service_sdk::Error> {
+    /// let mut query = hub.query("SELECT * FROM devices");
+    /// if let Some(page) = query.next_page().await? {
+    ///     println!("{} twins", page.twins()?.len());
+    /// }
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// [`Error::UnexpectedAnswer`] when they are something else.
