@@ -72,10 +72,14 @@ enum Sdk {
     Dotnet,
     Java,
     C,
+    Rust,
+    /// The retired packages iothub_client and iothub_service_client
+    PythonV1,
 }
 
 impl Sdk {
-    const ALL: [Self; 5] = [Self::Python, Self::Node, Self::Dotnet, Self::Java, Self::C];
+    const ALL: [Self; 7] =
+        [Self::Python, Self::Node, Self::Dotnet, Self::Java, Self::C, Self::Rust, Self::PythonV1];
 
     fn title(self) -> &'static str {
         match self {
@@ -84,6 +88,8 @@ impl Sdk {
             Self::Dotnet => ".NET",
             Self::Java => "Java",
             Self::C => "C",
+            Self::Rust => "Rust",
+            Self::PythonV1 => "Python v1 (iothub_client, iothub_service_client)",
         }
     }
 
@@ -119,6 +125,11 @@ impl Sdk {
                 "/* certificates = the text of {ca} */\n\
                  IoTHubDeviceClient_LL_SetOption(handle, OPTION_TRUSTED_CERT, certificates);"
             ),
+            Self::Rust => format!(
+                "// ostler-device-sdk and ostler-service-sdk alike, in the environment; in a program: .root_ca_pem(…)\n\
+                 export OSTLER_CA_FILE={ca}"
+            ),
+            Self::PythonV1 => format!("# devices and back ends alike, in the environment\nexport OSTLER_CA_FILE={ca}"),
         }
     }
 }
