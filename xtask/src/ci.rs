@@ -34,7 +34,7 @@ const STEPS: &[Step] = &[
 ];
 
 /// Packages whose tests have a step of their own.
-const SEPARATE: [&str; 2] = ["ostler-store", "ostler"];
+const SEPARATE: [&str; 3] = ["ostler-store", "ostler", "ostler-samples"];
 
 struct Outcome {
     name: &'static str,
@@ -177,7 +177,7 @@ fn contract() -> Result<Vec<String>> {
 }
 
 fn system() -> Result<Vec<String>> {
-    tests(&["--package", "ostler"])
+    tests(&["--package", "ostler", "--package", "ostler-samples"])
 }
 
 fn python() -> Result<Vec<String>> {

@@ -8,7 +8,7 @@ use anyhow::{bail, Result};
 use clap::Parser;
 use ostler_service_sdk::{Client, EntityId, MethodCall};
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{json, Value};
 
 #[derive(Parser)]
 #[command(about = "Has a device update its firmware and follows the update")]
@@ -29,13 +29,15 @@ struct Args {
 }
 
 /// The part of the reported properties that this program reads.
-#[derive(Default, Deserialize, PartialEq)]
+#[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Reported {
     /// `standBy`, `downloading`, `applying`, `completed`, or how it ended otherwise.
     firmware_status: Option<String>,
-    /// The same update with all its details.
-    firmware: serde_json::Value,
+    /// When the status was reported.
+    log_time: Option<String>,
+    /// The update with all its details.
+    firmware: Value,
 }
 
 #[tokio::main]
@@ -43,29 +45,36 @@ async fn main() -> Result<()> {
     let args = Args::parse();
     let hub = Client::from_connection_string(&args.connection_string)?;
     let device: EntityId = args.device.parse()?;
+    let before: Reported = hub.twin(&device).await?.reported_as()?;
+    println!("{}", before.firmware_status.as_deref().unwrap_or("unknown"));
 
     let call = MethodCall::new("firmwareUpdate")
         .with_payload(json!({ "fwPackageUri": args.package }))
         .with_response_timeout(Duration::from_secs(60));
     let answer = hub.invoke(&device, &call).await?;
     println!("Answered with {}: {}", answer.status, answer.payload);
-    if answer.status >= 300 {
+    if answer.status != 200 {
         bail!("{device} does not take the update");
     }
+    if answer.payload["status"] == "installed" {
+        return Ok(());
+    }
 
-    let mut shown = None;
+    let mut shown = before;
     loop {
-        let reported: Reported = hub.twin(&device).await?.reported_as()?;
-        if reported.firmware_status != shown {
-            println!("{}", reported.firmware_status.as_deref().unwrap_or("nothing reported yet"));
-        }
-        match reported.firmware_status.as_deref() {
-            // What was reported before this update began is no news.
-            Some("completed") if shown.is_some() => return Ok(()),
-            Some("standBy" | "downloading" | "applying" | "completed") | None => {}
-            Some(ended) => bail!("the update ended with {ended}: {}", reported.firmware),
-        }
-        shown = reported.firmware_status;
         tokio::time::sleep(Duration::from_millis(args.poll_ms)).await;
+        let reported: Reported = hub.twin(&device).await?.reported_as()?;
+        if reported.log_time == shown.log_time {
+            continue;
+        }
+        let status = reported.firmware_status.as_deref().unwrap_or("unknown");
+        if shown.firmware_status.as_deref() != Some(status) {
+            println!("{status}");
+        }
+        match status {
+            "completed" => return Ok(()),
+            "standBy" | "downloading" | "applying" => shown = reported,
+            ended => bail!("the update ended with {ended}: {}", reported.firmware["error"]),
+        }
     }
 }

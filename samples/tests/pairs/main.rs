@@ -1,0 +1,70 @@
+//! The tutorials' pairs as processes, against a hub that is a process too: what they print is what the README promises.
+
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails, and it says what it saw")]
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use support::Hub;
+
+/// The text of the tutorial: the device answers after 20 s, and the caller, who waits up to 60 s, gets the answer.
+#[test]
+fn a_reboot_of_twenty_seconds_is_answered_within_sixty() {
+    let hub = Hub::start();
+    let mut device = hub.start_device("reboot-device", &hub.device("pump-7"), &[]);
+    device.expect("Connected");
+    let began = Instant::now();
+    let said = hub.start_service("reboot-service", &["pump-7"]).finish();
+    // Both bounds are promises of the tutorial, not measurements.
+    assert!((Duration::from_secs(20)..Duration::from_secs(60)).contains(&began.elapsed()), "{said:#?}");
+    assert_eq!(said[0], "Calling rebootDevice on pump-7");
+    assert_eq!(said[1], r#"Answered with 200: {"Response":"This is the response from the device"}"#);
+    let time = device.expect("Rebooted at ").replace("Rebooted at ", "");
+    assert_eq!(said.last().unwrap(), &format!("Last rebooted at {time}"));
+}
+
+#[test]
+fn a_reboot_of_a_device_that_is_away_fails_at_once() {
+    let hub = Hub::start();
+    hub.device("pump-7");
+    let mut service = hub.start_service("reboot-service", &["pump-7"]);
+    service.expect("Calling rebootDevice");
+    service.fails_with("DeviceNotOnline (404103)");
+}
+
+#[test]
+fn doors_are_told_where_they_hang_and_locked() {
+    let hub = Hub::start();
+    let doors: Vec<_> = ["door-1", "door-2"]
+        .map(|id| {
+            let mut door = hub.start_device("lock-device", &hub.device(id), &[]);
+            door.expect("Connected");
+            door
+        })
+        .into();
+    hub.device("door-3");
+    let said = hub
+        .start_service("lock-service", &["deviceId IN ['door-1', 'door-2', 'door-3']", "--patience", "3"])
+        .finish();
+    let starting = |text: &str| said.iter().filter(|line| line.starts_with(text)).count();
+    assert_eq!(said[..3], ["door-1 is Connected", "door-2 is Connected", "door-3 is Disconnected"]);
+    assert_eq!(said.iter().filter(|line| line.contains(": completed, 3 of 3 done")).count(), 2, "{said:#?}");
+    // A twin is written whether its device is there or not; a method is called while it waits.
+    assert_eq!(starting("  door-3 completed"), 1, "{said:#?}");
+    assert_eq!(starting("  door-3 failed because of JobRunPreconditionFailed"), 1, "{said:#?}");
+    for door in ["door-1", "door-2"] {
+        let locked = format!(r#"  {door} completed with 200: {{"Response":"Door locked"}}"#);
+        assert!(said.contains(&locked), "{said:#?}");
+    }
+    for mut door in doors {
+        door.expect(r#""building":43"#);
+        door.expect("Locking the door");
+    }
+    for door in ["door-1", "door-2"] {
+        let twin = hub.ostler(&["twin", "show", door, "-o", "json"]);
+        let twin: serde_json::Value = serde_json::from_str(&twin).unwrap();
+        assert_eq!(twin["properties"]["reported"]["building"], 43, "{twin}");
+        assert_eq!(twin["properties"]["reported"]["floor"], 3, "{twin}");
+    }
+}
