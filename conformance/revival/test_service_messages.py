@@ -49,7 +49,7 @@ def test_text_bytes_ids_and_properties_reach_the_device(device, messaging):
     client, received = receiving(device)
     messaging.open(Calls(), 0)
     text = IoTHubMessage("gr\u00fc\u00df")
-    text.message_id, text.correlation_id = "message 1", "correlation/1"
+    text.message_id, text.correlation_id = "message_1", "correlation-1"
     text.properties().add("colour", "red & blue")
     text.properties().add("Upper", " edges ")
     sent = Calls()
@@ -59,7 +59,7 @@ def test_text_bytes_ids_and_properties_reach_the_device(device, messaging):
     messaging.send_async(device.device_id, IoTHubMessage(bytearray(b"\0\xff")), sent, 0)
     message, _ = received.next()
     assert message.get_bytearray().decode() == "gr\u00fc\u00df"
-    assert (message.message_id, message.correlation_id) == ("message 1", "correlation/1")
+    assert (message.message_id, message.correlation_id) == ("message_1", "correlation-1")
     assert message.properties().get_internals() == {"colour": "red & blue", "Upper": " edges "}
     assert received.next()[0].get_bytearray() == bytearray(b"\0\xff")
     assert client
