@@ -32,7 +32,7 @@ def test_with_a_hub_it_goes_up_to_signing_in(program, device, port):
 
 
 def test_the_connection_string_may_be_in_the_environment(program, device):
-    assert doctor(program, DEVICE_CONNECTION_STRING=device.connection_string)[0] == 0
+    assert doctor(program, IOTHUB_DEVICE_CONNECTION_STRING=device.connection_string)[0] == 0
 
 
 def test_a_closed_mqtt_port_leaves_websocket(program, device):
@@ -45,14 +45,14 @@ def test_a_closed_mqtt_port_leaves_websocket(program, device):
 @pytest.mark.parametrize(
     "change, finding",
     [
-        (lambda d: {"DEVICE_CONNECTION_STRING": "[device connection string]"}, "connection string"),
-        (lambda d: {"DEVICE_CONNECTION_STRING": d.connection_string.replace(d.key, "no key")}, "connection string"),
-        (lambda d: {"DEVICE_CONNECTION_STRING": d.connection_string.replace(d.key, new_key())}, "sign-in MQTT"),
-        (lambda d: {"DEVICE_CONNECTION_STRING": d.connection_string.replace(d.hub.hostname, "no.invalid")}, "DNS"),
-        (lambda d: {"OSTLER_MQTT_PORT": "none", "DEVICE_CONNECTION_STRING": ""}, "OSTLER_MQTT_PORT"),
-        (lambda d: {"OSTLER_CA_FILE": "/nowhere/ca.pem", "DEVICE_CONNECTION_STRING": ""}, "OSTLER_CA_FILE"),
-        (lambda d: {"OSTLER_CA_FILE": __file__, "DEVICE_CONNECTION_STRING": ""}, "OSTLER_CA_FILE"),
-        (lambda d: {"OSTLER_CA_FILE": "", "DEVICE_CONNECTION_STRING": d.connection_string}, "TLS MQTT"),
+        (lambda d: {"IOTHUB_DEVICE_CONNECTION_STRING": "[device connection string]"}, "connection string"),
+        (lambda d: {"IOTHUB_DEVICE_CONNECTION_STRING": d.connection_string.replace(d.key, "no key")}, "connection string"),
+        (lambda d: {"IOTHUB_DEVICE_CONNECTION_STRING": d.connection_string.replace(d.key, new_key())}, "sign-in MQTT"),
+        (lambda d: {"IOTHUB_DEVICE_CONNECTION_STRING": d.connection_string.replace(d.hub.hostname, "no.invalid")}, "DNS"),
+        (lambda d: {"OSTLER_MQTT_PORT": "none", "IOTHUB_DEVICE_CONNECTION_STRING": ""}, "OSTLER_MQTT_PORT"),
+        (lambda d: {"OSTLER_CA_FILE": "/nowhere/ca.pem", "IOTHUB_DEVICE_CONNECTION_STRING": ""}, "OSTLER_CA_FILE"),
+        (lambda d: {"OSTLER_CA_FILE": __file__, "IOTHUB_DEVICE_CONNECTION_STRING": ""}, "OSTLER_CA_FILE"),
+        (lambda d: {"OSTLER_CA_FILE": "", "IOTHUB_DEVICE_CONNECTION_STRING": d.connection_string}, "TLS MQTT"),
     ],
 )
 def test_what_is_wrong_is_named_with_advice(program, device, change, finding):

@@ -13,6 +13,7 @@ from iothub_client import (
     IoTHubClientConfirmationResult,
     IoTHubClientConnectionStatusReason,
     IoTHubClientError,
+    IoTHubClientRetryPolicy,
     IoTHubClientStatus,
     IoTHubConfig,
     IoTHubConnectionStatus,
@@ -116,6 +117,34 @@ def test_a_disabled_device_comes_back_when_it_is_enabled(hub):
     assert str(statuses.next()[1]) == "DEVICE_DISABLED"
     device.change(status="enabled")
     assert statuses.next(60)[0] is IoTHubConnectionStatus.AUTHENTICATED
+
+
+def test_a_token_is_renewed_and_the_renewal_is_told(device):
+    """At four fifths of its life: the program hears that it expired, that it is in again, and the whole twin."""
+    client, statuses, twin, confirmed = IoTHubClient(device.connection_string, MQTT), Calls(), Calls(), Calls()
+    client.set_option("sas_token_lifetime", 5)
+    client.set_connection_status_callback(statuses, 0)
+    client.set_device_twin_callback(twin, 0)
+    for number in range(2):
+        assert [str(value) for value in statuses.next()[:2]] == ["AUTHENTICATED", "CONNECTION_OK"]
+        assert twin.next()[0] is IoTHubTwinUpdateState.COMPLETE
+        client.send_event_async(IoTHubMessage("x"), confirmed, number)
+        assert [str(value) for value in statuses.next()[:2]] == ["UNAUTHENTICATED", "EXPIRED_SAS_TOKEN"]
+    assert [confirmed.next()[1:] for _ in range(2)] == [(OK, 0), (OK, 1)]
+
+
+def test_a_retry_policy_with_a_limit_ends_the_attempts(own_hub):
+    device = register(own_hub)
+    client, statuses = IoTHubClient(device.connection_string, MQTT), Calls()
+    client.set_connection_status_callback(statuses, 0)
+    assert statuses.next()[0] is IoTHubConnectionStatus.AUTHENTICATED
+    client.set_retry_policy(IoTHubClientRetryPolicy.RETRY_INTERVAL, 1)
+    own_hub.kill()
+    own_hub.wire.cut()
+    reasons = []
+    while "RETRY_EXPIRED" not in reasons:
+        reasons.append(str(statuses.next()[1]))
+    assert reasons[0] == "NO_NETWORK"
 
 
 # ---------------------------------------------------------------- twin

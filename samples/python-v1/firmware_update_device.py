@@ -12,7 +12,7 @@ import time
 
 from iothub_client import IoTHubClient, IoTHubClientError, IoTHubTransportProvider, DeviceMethodReturnValue
 
-CONNECTION_STRING = sys.argv[1] if len(sys.argv) > 1 else os.environ["DEVICE_CONNECTION_STRING"]
+CONNECTION_STRING = sys.argv[1] if len(sys.argv) > 1 else os.environ["IOTHUB_DEVICE_CONNECTION_STRING"]
 STEP_SECONDS = float(sys.argv[2]) if len(sys.argv) > 2 else 15
 PROTOCOL = IoTHubTransportProvider.MQTT
 CLIENT = IoTHubClient(CONNECTION_STRING, PROTOCOL)

@@ -11,7 +11,7 @@ import time
 from iothub_client import IoTHubClient, IoTHubClientError, IoTHubClientResult, IoTHubTransportProvider
 from iothub_client import DeviceMethodReturnValue, IoTHubTwinUpdateState
 
-CONNECTION_STRING = sys.argv[1] if len(sys.argv) > 1 else os.environ["DEVICE_CONNECTION_STRING"]
+CONNECTION_STRING = sys.argv[1] if len(sys.argv) > 1 else os.environ["IOTHUB_DEVICE_CONNECTION_STRING"]
 TWIN_CONTEXT = 0
 METHOD_CONTEXT = 0
 

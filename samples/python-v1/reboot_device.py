@@ -12,7 +12,7 @@ import time
 import iothub_client
 from iothub_client import IoTHubClient, IoTHubClientError, IoTHubTransportProvider, DeviceMethodReturnValue
 
-CONNECTION_STRING = sys.argv[1] if len(sys.argv) > 1 else os.environ["DEVICE_CONNECTION_STRING"]
+CONNECTION_STRING = sys.argv[1] if len(sys.argv) > 1 else os.environ["IOTHUB_DEVICE_CONNECTION_STRING"]
 PROTOCOL = IoTHubTransportProvider.MQTT
 CLIENT = IoTHubClient(CONNECTION_STRING, PROTOCOL)
 

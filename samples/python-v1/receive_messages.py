@@ -11,7 +11,7 @@ import time
 from iothub_client import IoTHubClient, IoTHubClientError, IoTHubError, IoTHubTransportProvider
 from iothub_client import IoTHubClientResult, IoTHubMessageDispositionResult
 
-CONNECTION_STRING = sys.argv[1] if len(sys.argv) > 1 else os.environ["DEVICE_CONNECTION_STRING"]
+CONNECTION_STRING = sys.argv[1] if len(sys.argv) > 1 else os.environ["IOTHUB_DEVICE_CONNECTION_STRING"]
 PROTOCOL = IoTHubTransportProvider.AMQP
 RECEIVE_CONTEXT = 0
 WAIT_COUNT = 10

@@ -22,7 +22,7 @@ METHOD_CALLBACKS = 0
 
 
 def get_option(argv):
-    text, protocol, count = os.environ.get("DEVICE_CONNECTION_STRING"), IoTHubTransportProvider.MQTT, 0
+    text, protocol, count = os.environ.get("IOTHUB_DEVICE_CONNECTION_STRING"), IoTHubTransportProvider.MQTT, 0
     if argv and not argv[0].startswith("-"):
         text, argv = argv[0], argv[1:]
     opts, args = getopt.getopt(argv, "p:n:")

@@ -8,7 +8,7 @@ import time
 
 from iothub_client import IoTHubClient, IoTHubError, IoTHubTransportProvider
 
-CONNECTION_STRING = sys.argv[1] if len(sys.argv) > 1 else os.environ["DEVICE_CONNECTION_STRING"]
+CONNECTION_STRING = sys.argv[1] if len(sys.argv) > 1 else os.environ["IOTHUB_DEVICE_CONNECTION_STRING"]
 PATH = sys.argv[2] if len(sys.argv) > 2 else __file__
 PROTOCOL = IoTHubTransportProvider.HTTP
 DONE = []

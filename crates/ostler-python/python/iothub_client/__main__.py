@@ -8,7 +8,7 @@ _USAGE = """\
 usage: python -m iothub_client doctor [CONNECTION_STRING]
 
 Looks at what the package needs: its native half, Python, the certificate authorities of the environment, and with a
-connection string (here, or in DEVICE_CONNECTION_STRING) the way to the hub, up to signing in. Exits with 1 if anything
+connection string (here, or in IOTHUB_DEVICE_CONNECTION_STRING) the way to the hub, up to signing in. Exits with 1 if anything
 is wrong. Keys are never shown."""
 
 

@@ -8,6 +8,7 @@ Invariant: a wrong argument is a TypeError, a wrong state an IoTHubClientError w
 
 from ostler_iothub import warn_of_unusable_trust
 from ostler_iothub.arguments import (
+    Mismatch,
     a,
     anything,
     callback as callable_named,
@@ -35,11 +36,34 @@ _MESSAGE = a(IoTHubMessage)
 _PROVIDER = a(IoTHubTransportProvider)
 
 
+def raw_text(value):
+    """Text as it was given: its size may have been counted in characters."""
+    text(value)
+    return value
+
+
+def raw_content(value):
+    """What a file is made of, as it was given."""
+    return value if isinstance(value, bytearray) else raw_text(value) if isinstance(value, str) else _bytes(value)
+
+
+def _bytes(value):
+    if not isinstance(value, bytes):
+        raise Mismatch
+    return value
+
+
 def _cut(source, size):
     """The first `size` bytes; all of them if `size` counts the characters of the text (revival §7)."""
     characters = source if isinstance(source, str) else None
     whole = source.encode("utf-8") if characters is not None else bytes(source)
     return whole if characters is not None and size == len(characters) else whole[:size]
+
+
+def _option_value(value):
+    if isinstance(value, HttpProxyOptions):
+        return value
+    return long_integer(value) if isinstance(value, int) else text(value)
 
 
 class _Client(Native):
@@ -152,12 +176,10 @@ class _Client(Native):
     def set_option(self, name, value):
         """Sets an option. A refused one is a line on stdout, never an exception."""
         session = self._there("SetOption")
-        if isinstance(value, int):
-            value = long_integer(value)
-        elif isinstance(value, (str, bytes)):
-            value = text(value)
-        elif not isinstance(value, HttpProxyOptions):
-            raise TypeError("set_option expected type int, string or HttpProxyOptions")
+        try:
+            value = _option_value(value)
+        except Mismatch:
+            raise TypeError("set_option expected type int, string or HttpProxyOptions") from None
         refused = refusal(name, value, session.target.certificate)
         if refused is not None:
             print("IoTHub Client SetOption failed with result: {}".format(refused))
@@ -166,11 +188,10 @@ class _Client(Native):
 
     # ------------------------------------------------------------ reported properties
 
-    @takes(anything, integer, anything, anything)
+    @takes(raw_text, integer, anything, anything)
     def send_reported_state(self, reported_state, size, callback, context):
         """Queues a patch of reported properties (JSON text); the callback gets the hub's status."""
         callable_named(callback, "send_reported_state")
-        text(reported_state)
         if size <= 0:
             raise client_error("SendReportedState", IoTHubClientResult.INVALID_ARG)
         session = self._started_with_twin("SendReportedState")
@@ -217,7 +238,7 @@ class _Device(_Client):
         """Called with name and payload text; returns a DeviceMethodReturnValue."""
         self._set_method_callback("set_device_method_callback", callback, context)
 
-    @takes(integer, text, integer, integer)
+    @takes(integer, raw_text, integer, integer)
     def device_method_response(self, method_id, response, size, status):
         """Answers a call that was handed out with its id."""
         session = self._there("DeviceMethodResponse")
@@ -225,12 +246,10 @@ class _Device(_Client):
         if not session.answer(method_id, status, answer):
             raise client_error("DeviceMethodResponse", IoTHubClientResult.ERROR)
 
-    @takes(text, anything, integer, anything, anything)
+    @takes(text, raw_content, integer, anything, anything)
     def upload_blob_async(self, name, source, size, callback, context):
         """Uploads the first `size` bytes as a file; the callback comes on a thread of its own."""
         callable_named(callback, "upload_to_blob")
-        if not isinstance(source, (str, bytes, bytearray)):
-            raise TypeError("upload_blob_async expected type str or bytes")
         if size < 0:
             raise client_error("UploadToBlobAsync", IoTHubClientResult.INVALID_ARG)
         session = self._started("UploadToBlobAsync")

@@ -24,7 +24,7 @@ from ._enums import IoTHubTransportProvider
 from ._session import Session
 from ._settings import MQTT_PORT, mqtt_port, settings_of
 
-_CONNECTION_STRING = "DEVICE_CONNECTION_STRING"
+_CONNECTION_STRING = "IOTHUB_DEVICE_CONNECTION_STRING"
 _CA_FILES = ("OSTLER_CA_FILE", "SSL_CERT_FILE")
 _PATIENCE = 10.0
 #: Tokens live for an hour; a clock that is off by much less than that is no trouble yet.

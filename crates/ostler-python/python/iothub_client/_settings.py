@@ -16,6 +16,7 @@ KEEP_ALIVE_SECS = 240
 LONGEST_KEEP_ALIVE_SECS = 1177
 #: How long a token of ours lives, and may live, in seconds.
 TOKEN_SECS = 3600
+SHORTEST_TOKEN_SECS = 5
 LONGEST_TOKEN_SECS = 365 * 24 * 3600
 #: All that leave by way of port 443. HTTP programs chose it for that, so they ride on WebSocket.
 WEB = frozenset(
@@ -51,7 +52,7 @@ def settings_of(session):
         "trusted": options.get("TrustedCerts"),
         "certificate": options.get("x509certificate") or options.get("x509EccCertificate"),
         "private_key": options.get("x509privatekey") or options.get("x509EccAliasKey"),
-        "token_lifetime_secs": min(max(60, options.get("sas_token_lifetime") or TOKEN_SECS), LONGEST_TOKEN_SECS),
+        "token_lifetime_secs": min(max(SHORTEST_TOKEN_SECS, options.get("sas_token_lifetime") or TOKEN_SECS), LONGEST_TOKEN_SECS),
         "proxy": proxy(options) if web else None,
         "retry": None,
     }
