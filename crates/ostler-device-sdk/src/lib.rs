@@ -102,6 +102,8 @@ mod driver;
 #[allow(dead_code)]
 mod engine;
 mod error;
+#[cfg(all(feature = "firmware", unix))]
+pub mod firmware;
 #[cfg(feature = "http")]
 pub mod http;
 mod message;
