@@ -5,8 +5,8 @@
 use clap::{Parser, Subcommand};
 
 use crate::command::{
-    backup, ca, completions, config, demo, device, doctor, job, method, module, monitor, policy, query,
-    serve, simulate, status, twin,
+    backup, ca, completions, config, demo, device, doctor, firmware, job, method, module, monitor, policy,
+    query, serve, simulate, status, twin,
 };
 use crate::exit::{Failure, Result, EXIT_CODES};
 use crate::output::{ColorChoice, Format, Out};
@@ -60,6 +60,8 @@ pub enum Command {
     /// Do one thing to many devices, now or later, and follow it
     #[command(visible_alias = "jobs")]
     Job(job::Args),
+    /// Sign firmware for devices, check it, and serve it to them
+    Firmware(firmware::Args),
     /// Manage shared access policies and their keys
     #[command(visible_alias = "policies")]
     Policy(policy::Args),
@@ -96,6 +98,7 @@ impl Command {
             Self::Method(args) => block_on(method::run(args, out)),
             Self::Config(args) => block_on(config::run(args, out)),
             Self::Job(args) => block_on(job::run(args, out)),
+            Self::Firmware(args) => block_on(firmware::run(args, out)),
             Self::Policy(args) => block_on(policy::run(args, out)),
             Self::Ca(args) => block_on(ca::run(args, out)),
             Self::Monitor(args) => block_on(monitor::run(args, out)),
