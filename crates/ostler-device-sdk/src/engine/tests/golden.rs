@@ -293,6 +293,26 @@ fn garbage_ends_the_connection_and_is_retried_later() {
 }
 
 #[test]
+fn leaving_finishes_what_is_half_written() {
+    let mut engine = Engine::new(settings());
+    connect(&mut engine);
+    engine.handle_input(&CONNACK, 1);
+    engine.send(Token(1), Message::new("whole").prepare().unwrap(), None, 1);
+    let _ = engine.next(1);
+    let mut said: Vec<u8> = engine.output().drain(..7).collect();
+    engine.stop(2, 1);
+    let _ = engine.next(1);
+    assert_eq!(engine.next(2), Next::Close);
+    said.append(engine.output());
+    let lines = print(&said);
+    assert!(lines.ends_with("whole\n\\xe0\\x00\n"), "{lines}");
+    engine.handle_closed(3);
+    assert_eq!(engine.next(3), Next::Done);
+    let told = events(&mut engine).join("\n");
+    assert!(told.ends_with("Sent { token: Token(1), result: Err(Closed) }\nStatus(Closed)"), "{told}");
+}
+
+#[test]
 fn modules_speak_on_their_own_topics() {
     let mut engine = Engine::new(Settings::new(EntityId::parse("pump-7/valve").unwrap()));
     engine.listen(Interest::Inputs, 0);
