@@ -99,7 +99,6 @@ mod client;
 mod connection_string;
 mod credential;
 mod driver;
-#[allow(dead_code)]
 mod engine;
 mod error;
 #[cfg(all(feature = "firmware", unix))]

@@ -231,6 +231,7 @@ pub(crate) struct Ticket {
 
 /// What the engine has to tell.
 #[derive(Debug)]
+#[allow(dead_code, reason = "the driver needs less of it than the tests look at")]
 pub(crate) enum Event {
     /// The connection's state changed.
     Status(ConnectionStatus),

@@ -119,10 +119,6 @@ impl Requests {
         self.load
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.queue.is_empty()
-    }
-
     /// Whether nothing waits for an answer.
     pub fn is_quiet(&self) -> bool {
         !matches!(self.queue.front(), Some(Request { state: State::Sent(_), .. }))
