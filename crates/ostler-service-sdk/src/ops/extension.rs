@@ -179,6 +179,20 @@ impl Client {
         self.get("/ostler/v1/certificate-authorities".to_owned()).await
     }
 
+    /// One authority, its certificate included.
+    ///
+    /// ```no_run
+    /// # async fn example(hub: ostler_service_sdk::Client) -> Result<(), ostler_service_sdk::Error> {
+    /// println!("{}", hub.certificate_authority("plant").await?.pem.unwrap_or_default());
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::NotFound`] when there is none of that name.
+    pub async fn certificate_authority(&self, name: &str) -> Result<CertificateAuthority, Error> {
+        self.get(authority_path(name)).await
+    }
+
     /// Adds an authority, or replaces the one of that name.
     ///
     /// ```no_run
