@@ -16,7 +16,7 @@ struct Args {
     /// The device to update
     device: String,
 
-    /// Where the package is to be had, as `ostler firmware serve` prints it
+    /// Where the package is to be had; `ostler firmware serve` prints addresses
     package: String,
 
     /// Connection string of a policy that may connect as a service
@@ -50,6 +50,7 @@ async fn main() -> Result<()> {
 
     let call = MethodCall::new("firmwareUpdate")
         .with_payload(json!({ "fwPackageUri": args.package }))
+        .with_connect_timeout(Duration::from_secs(30))
         .with_response_timeout(Duration::from_secs(60));
     let answer = hub.invoke(&device, &call).await?;
     println!("Answered with {}: {}", answer.status, answer.payload);

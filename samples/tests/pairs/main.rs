@@ -6,7 +6,7 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use support::Hub;
+use support::{tool, until, Hub, Program};
 
 /// The text of the tutorial: the device answers after 20 s, and the caller, who waits up to 60 s, gets the answer.
 #[test]
@@ -67,4 +67,36 @@ fn doors_are_told_where_they_hang_and_locked() {
         assert_eq!(twin["properties"]["reported"]["building"], 43, "{twin}");
         assert_eq!(twin["properties"]["reported"]["floor"], 3, "{twin}");
     }
+}
+
+/// The text of the tutorial: whoever polls the twin sees the four words in this order.
+#[test]
+fn an_update_is_seen_standing_by_downloading_applying_and_completed() {
+    let hub = Hub::start();
+    let packages = hub.folder().join("packages");
+    std::fs::create_dir(&packages).unwrap();
+    let file = |name: &str| packages.join(name).to_str().unwrap().to_owned();
+    std::fs::write(file("pump.bin"), vec![7; 300_000]).unwrap();
+    tool(&["firmware", "keygen", &file("release")]);
+    let sign = ["--version", "2.0.0", "--hardware", "pump-a1", "--key"];
+    let (image, key, package) = (file("pump.bin"), file("release.key"), file("pump.json"));
+    tool(&[&["firmware", "sign", &image, "--to", &package][..], &sign, &[&key]].concat());
+    let mut serve = Program::ostler(&["firmware", "serve", packages.to_str().unwrap(), "--port", "0"]);
+    let serving = serve.expect("serving ");
+    let url = format!("{}pump.json", serving.split(" at ").last().unwrap());
+
+    let (slots, public) = (hub.folder().join("slots"), file("release.pub"));
+    let args = ["--key", &public, "--folder", slots.to_str().unwrap(), "--step-secs", "2"];
+    let mut device = hub.start_device("firmware-device", &hub.device("pump-7"), &args);
+    device.expect("Running version 1.0.0 from slot a");
+    until("the device stands by", || {
+        hub.ostler(&["twin", "show", "pump-7", "-o", "json"]).contains("standBy")
+    });
+
+    let said = hub.start_service("firmware-service", &["pump-7", &url, "--poll-ms", "100"]).finish();
+    let words: Vec<_> = said.iter().filter(|line| !line.starts_with("Answered")).collect();
+    assert_eq!(words, ["standBy", "downloading", "applying", "completed"], "{said:#?}");
+    device.expect("Making slot b ready with version 2.0.0");
+    device.expect("Booting slot b");
+    device.expect("Running version 2.0.0 from slot b");
 }

@@ -32,14 +32,17 @@ impl Hub {
         serve.args(["serve", "--https-port", "0", "--hostname", &address, "--bind", &address, "--data"]);
         serve.arg(&data).arg("--ready-file").arg(&ready_file);
         let mut serve = Program::start("ostler serve", serve);
-        let began = Instant::now();
-        while !ready_file.exists() {
+        until("the hub is ready", || {
             assert!(serve.child.try_wait().unwrap().is_none(), "the hub ended at its start");
-            assert!(began.elapsed() < PATIENCE, "the hub does not come up");
-            std::thread::sleep(Duration::from_millis(5));
-        }
+            ready_file.exists()
+        });
         let ready = serde_json::from_slice(&std::fs::read(&ready_file).unwrap()).unwrap();
         Self { _serve: serve, folder, ready }
+    }
+
+    /// A folder that lives as long as the hub.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     pub fn hostname(&self) -> &str {
@@ -53,11 +56,7 @@ impl Hub {
     /// Runs a command of `ostler` to its end; what it printed.
     pub fn ostler(&self, args: &[&str]) -> String {
         let mut command = Command::new(ostler());
-        command.args(args).arg("--data").arg(self.folder.path().join("data"));
-        let output = command.stdin(Stdio::null()).output().unwrap();
-        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        assert!(output.status.success(), "ostler {args:?}: {err}");
-        out.trim().to_owned()
+        output(command.args(args).arg("--data").arg(self.folder.path().join("data")))
     }
 
     /// Creates a device; its connection string.
@@ -88,6 +87,28 @@ impl Hub {
         let mut command = Command::new(built(program));
         command.env("OSTLER_CA_FILE", self.ca_file());
         command
+    }
+}
+
+/// Runs a command of `ostler` that needs no hub.
+pub fn tool(args: &[&str]) -> String {
+    output(Command::new(ostler()).args(args))
+}
+
+fn output(command: &mut Command) -> String {
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{command:?}: {err}");
+    out.trim().to_owned()
+}
+
+/// Looks at a condition of other processes, which nothing can notify us of.
+#[track_caller]
+pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !holds() {
+        assert!(began.elapsed() < PATIENCE, "waited {PATIENCE:?} until {what}");
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 
@@ -124,6 +145,13 @@ impl Program {
             text
         });
         Self { name: name.to_owned(), child, lines, seen: Vec::new(), complaints: Some(complaints) }
+    }
+
+    /// Starts a command of `ostler` that needs no hub.
+    pub fn ostler(args: &[&str]) -> Self {
+        let mut command = Command::new(ostler());
+        command.args(args);
+        Self::start("ostler", command)
     }
 
     /// Waits for a line that has this text in it, and returns it.
