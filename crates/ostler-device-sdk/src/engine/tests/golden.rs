@@ -8,6 +8,7 @@ use ostler_wire::mqtt::server::{Event as Asked, Greeting, Limits, Session};
 use ostler_wire::mqtt::Received;
 use ostler_wire::topic::{parse_filter, DeviceRequest};
 use ostler_wire::username;
+use proptest::prelude::*;
 
 use super::*;
 use crate::message::Message;
@@ -290,6 +291,49 @@ fn garbage_ends_the_connection_and_is_retried_later() {
     connect(&mut engine);
     engine.handle_input(b"HTTP/1.1 400 Bad Request\r\n", 1);
     assert_eq!(engine.next(1), Next::Close);
+}
+
+proptest! {
+    /// Whatever a hub says, the client lives: it goes on, or leaves and comes back later.
+    #[test]
+    fn a_mad_hub_does_no_harm(
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..8),
+        noise in prop::collection::vec(any::<u8>(), 0..40),
+        piece in 1usize..300,
+        before_connack: bool,
+    ) {
+        let mut engine = Engine::new(settings());
+        for interest in [Interest::Methods, Interest::Desired, Interest::Messages] {
+            engine.listen(interest, 0);
+        }
+        engine.send(Token(1), telemetry(), None, 0);
+        engine.report(Token(2), Bytes::from_static(b"{}"), None, 0);
+        connect(&mut engine);
+        if !before_connack {
+            engine.handle_input(&CONNACK, 1);
+            take(&mut engine, 1);
+            engine.handle_input(&[0x90, 6, 0, 1, 1, 1, 1, 1], 1);
+            take(&mut engine, 1);
+        }
+        let mut speech = [hub_speaks(), noise].concat();
+        for (place, byte) in changes {
+            let place = place.index(speech.len());
+            speech[place] = byte;
+        }
+        for bytes in speech.chunks(piece) {
+            engine.handle_input(bytes, 2);
+            match engine.next(2) {
+                Next::Close => engine.handle_closed(2),
+                Next::Idle { until } => prop_assert!(until.is_some_and(|until| until > 2)),
+                next => prop_assert!(false, "{next:?}"),
+            }
+            engine.output().clear();
+        }
+        let said_goodbye = matches!(engine.life, Life::Waiting { .. });
+        let told = events(&mut engine).join("\n");
+        prop_assert_eq!(said_goodbye, told.contains("cause: Protocol"), "{}", told);
+        prop_assert!(!said_goodbye || engine.rest.is_empty() && engine.deadline().is_some());
+    }
 }
 
 #[test]
