@@ -31,6 +31,7 @@ fn every_verb_explains_itself() {
         "monitor",
         "simulate",
         "doctor",
+        "firmware",
         "status",
         "backup",
         "completions",
