@@ -2,12 +2,13 @@
 //! MQTT client in the same run.
 //!
 //! ```text
-//! ostler serve --ephemeral --plain-mqtt-port 0 --ready-file hub.json &
+//! ostler serve --ephemeral --plain-mqtt-port 0 --mqtt-packet-rate 0 --ready-file hub.json &
 //! cargo run --release -p ostler-device-sdk --example measure -- clients 10000 hub.json
 //! cargo run --release -p ostler-device-sdk --example measure -- telemetry 200000 hub.json
 //! ```
 //!
-//! Both register the devices they need. Files must be allowed to be open: two for each client, here and at the hub.
+//! The hub must not hold the rate down, so its own limit of packets is off. Both register the devices they need. One file
+//! must be allowed to be open for each client, here and at the hub.
 
 #![allow(clippy::print_stdout)]
 

@@ -222,7 +222,7 @@ impl Client {
         self.send(message.into().output(output))
     }
 
-    /// Reads the twin.
+    /// Reads the twin. Asked for when the future is first polled.
     ///
     /// # Errors
     /// [`TwinError`], also if the hub does not answer within [`Builder::operation_timeout`].
@@ -527,12 +527,7 @@ impl Client {
     /// # }
     /// ```
     pub fn set_retry(&self, policy: RetryPolicy) {
-        // Without waking a client that nothing has been asked of.
-        let now = self.inner().now();
-        self.inner().lock().engine.set_retry(policy.clone(), now);
-        if self.status() != ConnectionStatus::Idle {
-            self.inner().operate(|core, now| core.engine.set_retry(policy, now));
-        }
+        self.inner().adjust(|core, now| core.engine.set_retry(policy, now));
     }
 
     /// Replaces the ready-made token of a connection string with `SharedAccessSignature`; it is shown at the next

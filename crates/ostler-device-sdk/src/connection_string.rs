@@ -289,7 +289,7 @@ fn shown(name: &str) -> String {
     if name.len() <= 20 && name.bytes().all(|byte| byte.is_ascii_alphabetic()) {
         return name.to_owned();
     }
-    let start: String = name.chars().take(4).collect();
+    let start: String = name.chars().take(2).collect();
     format!("{start}…")
 }
 
@@ -372,7 +372,7 @@ mod tests {
         check("HostName=h;SharedAccessKeyName=p;SharedAccessKey=KEY", Err(E::OfService));
         check("HostName=h;HostName=i;DeviceId=d;SharedAccessKey=KEY", Err(E::Duplicate("HostName".into())));
         check("hostname=h;DeviceId=d;SharedAccessKey=KEY", Err(E::Unknown("hostname".into())));
-        check("HostName=h;DeviceId=d;AAECAwQFBgcICQoLDA0ODw==", Err(E::Unknown("AAEC…".into())));
+        check("HostName=h;DeviceId=d;AAECAwQFBgcICQoLDA0ODw==", Err(E::Unknown("AA…".into())));
         check("HostName=h:0;DeviceId=d;SharedAccessKey=KEY", Err(E::Host("HostName")));
         check("HostName=h:x;DeviceId=d;SharedAccessKey=KEY", Err(E::Host("HostName")));
         check("HostName=https://h;DeviceId=d;SharedAccessKey=KEY", Err(E::Host("HostName")));

@@ -105,7 +105,13 @@ impl Future for Driver {
             match next {
                 Next::Done => return Poll::Ready(()),
                 Next::Dial => driver.dial(),
-                Next::Close => driver.leave(),
+                Next::Close => {
+                    let leaving = matches!(driver.place, Place::Leaving(_));
+                    if leaving && !moved && !driver.inner.lock().is_dirty() {
+                        return Poll::Pending;
+                    }
+                    driver.leave();
+                }
                 Next::Idle { until } => {
                     let wrote = match driver.write(cx) {
                         Ok(wrote) => wrote,
@@ -277,9 +283,10 @@ impl Link {
         })
     }
 
-    /// Writes as much as the transport takes; true if the engine's output was taken, so that there may be more.
+    /// Writes as much as the transport takes; true if it took something, so that the engine may have more to say, and
+    /// what is not read because of it may be read.
     fn write(&mut self, inner: &Inner, cx: &mut Context<'_>) -> Result<bool, Lost> {
-        let mut taken = false;
+        let mut moved = false;
         loop {
             if self.written == self.unsent.len() {
                 self.written = 0;
@@ -287,18 +294,20 @@ impl Link {
                 if self.unsent.is_empty() {
                     break;
                 }
-                taken = true;
             }
             match Pin::new(&mut self.stream).poll_write(cx, &self.unsent[self.written..]) {
                 Poll::Pending => break,
                 Poll::Ready(Ok(0) | Err(_)) => return Err(Lost::Reset),
-                Poll::Ready(Ok(count)) => self.written += count,
+                Poll::Ready(Ok(count)) => {
+                    self.written += count;
+                    moved = true;
+                }
             }
         }
         // TLS may hold records that did not fit into the socket.
         match Pin::new(&mut self.stream).poll_flush(cx) {
             Poll::Ready(Err(_)) => Err(Lost::Reset),
-            Poll::Ready(Ok(())) | Poll::Pending => Ok(taken),
+            Poll::Ready(Ok(())) | Poll::Pending => Ok(moved),
         }
     }
 

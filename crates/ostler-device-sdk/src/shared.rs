@@ -74,6 +74,8 @@ pub(crate) struct Core {
     wants_desired: bool,
     /// A whole twin for streams that missed something is on its way.
     catching_up: bool,
+    /// It may be too old for one of them.
+    catch_up_again: bool,
     /// The client was asked to close.
     closing: bool,
     /// What failed since.
@@ -147,6 +149,7 @@ impl Inner {
             desired: Fan::default(),
             wants_desired: false,
             catching_up: false,
+            catch_up_again: false,
             closing: false,
             unsent: 0,
         };
@@ -202,6 +205,20 @@ impl Inner {
             waker.wake();
         }
         Some(result)
+    }
+
+    /// Like [`Inner::operate`], without waking a client that nothing has been asked of.
+    pub(crate) fn adjust(&self, work: impl FnOnce(&mut Core, u64)) {
+        let now = self.now();
+        let waker = {
+            let mut core = self.lock();
+            core.dirty = true;
+            work(&mut core, now);
+            core.waker.take()
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
     }
 
     /// Hands on what the engine tells.
@@ -401,7 +418,7 @@ impl Core {
                 Some(Waiter::Twin(answer)) => {
                     chores.deliveries.push(Delivery::Twin(answer, result.map_err(failure)))
                 }
-                Some(Waiter::CatchUp) => self.handle_caught_up(result, chores),
+                Some(Waiter::CatchUp) => self.handle_caught_up(result, now, chores),
                 _ => {}
             },
             Event::Desired { version, patch } => self.handle_patch(version, &patch, now, chores),
@@ -456,6 +473,7 @@ impl Core {
             state.items.push_back(DesiredUpdate::Patch { version, json: json.clone() });
         });
         if lagging {
+            self.catch_up_again = self.catching_up;
             self.catch_up(now);
         }
     }
@@ -474,8 +492,11 @@ impl Core {
         });
     }
 
-    fn handle_caught_up(&mut self, result: Result<Bytes, TwinFailure>, chores: &mut Chores) {
+    fn handle_caught_up(&mut self, result: Result<Bytes, TwinFailure>, now: u64, chores: &mut Chores) {
         self.catching_up = false;
+        if std::mem::take(&mut self.catch_up_again) && result.is_ok() {
+            return self.catch_up(now);
+        }
         let twin = result.map_err(failure).and_then(|bytes| Twin::parse(&bytes));
         if let Err(error) = &twin {
             tracing::warn!(%error, "a stream of desired properties misses its beginning");

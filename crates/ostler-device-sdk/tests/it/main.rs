@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail like the tests themselves")]
 
+mod cloud_to_device;
 mod hostile;
 #[cfg(feature = "http")]
 mod http;

@@ -57,3 +57,14 @@ async fn a_device_that_is_disabled_comes_back_once_it_is_enabled() {
     hub.enable("off").await;
     soon(sending).await.unwrap();
 }
+
+#[test]
+fn clients_and_their_streams_go_between_threads() {
+    fn check<T: Send + Sync>() {}
+    check::<ostler_device_sdk::Client>();
+    check::<ostler_device_sdk::StatusStream>();
+    check::<ostler_device_sdk::DesiredStream>();
+    check::<ostler_device_sdk::MessageStream>();
+    check::<ostler_device_sdk::Delivery>();
+    check::<ostler_device_sdk::Sending>();
+}

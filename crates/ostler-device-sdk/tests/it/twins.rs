@@ -125,3 +125,31 @@ async fn twin_operations_end_in_time_without_a_hub() {
     assert_eq!(soon(client.twin()).await, Err(TwinError::TimedOut));
     assert_eq!(soon(client.report(&json!({}))).await, Err(TwinError::TimedOut));
 }
+
+#[tokio::test]
+async fn a_reader_that_falls_behind_gets_the_whole_twin() {
+    let hub = TestHub::start().await;
+    let client = hub.client("pump-7");
+    let (mut slow, mut quick) = (client.desired(), client.desired());
+    let mut version = soon(quick.next()).await.unwrap().version();
+    for n in 0..600 {
+        hub.patch_desired("pump-7", &format!(r#"{{"interval": {n}}}"#)).await;
+        version += 1;
+        // Until this one has come, so that the slow one had the time too.
+        while soon(quick.next()).await.unwrap().version() < version {}
+    }
+    let (mut last, mut seen, mut wholes) = (0, 0, 0);
+    while last < version {
+        let update = soon(slow.next()).await.unwrap();
+        assert!(update.version() >= last, "{} after {last}", update.version());
+        match &update {
+            DesiredUpdate::Whole(_) => wholes += 1,
+            DesiredUpdate::Patch { version, .. } => {
+                assert_eq!(*version, last + 1, "a gap without a whole twin")
+            }
+        }
+        last = update.version();
+        seen += 1;
+    }
+    assert!(seen < 600 && wholes >= 1, "{seen} updates, {wholes} whole");
+}
