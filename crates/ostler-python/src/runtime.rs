@@ -46,6 +46,8 @@ pub(crate) fn shared() -> PyResult<&'static Runtime> {
         .map_err(|error| PyOSError::new_err(format!("no thread for the network: {error}")))?;
     let runtime: &'static Runtime = Box::leak(Box::new(runtime));
     *shared = Some((process, runtime));
+    // Who waited when a parent forked waits there and not here.
+    WAITING.store(0, Ordering::SeqCst);
     Ok(runtime)
 }
 
@@ -141,6 +143,10 @@ fn closing() -> PyErr {
 #[pyfunction]
 pub(crate) fn shut_down(py: Python<'_>, limit_secs: f64) {
     CLOSING.store(true, Ordering::SeqCst);
+    let owner = SHARED.lock().unwrap_or_else(PoisonError::into_inner).map(|(owner, _)| owner);
+    if owner != Some(std::process::id()) {
+        return;
+    }
     let deadline = Instant::now() + Duration::from_secs_f64(limit_secs.clamp(0.0, 60.0));
     while WAITING.load(Ordering::SeqCst) > 0 && Instant::now() < deadline {
         CLOSED.notify_waiters();

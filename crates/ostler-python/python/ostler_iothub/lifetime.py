@@ -35,9 +35,12 @@ def _end():
     deadline = time.monotonic() + FLUSH_SECS
     with _lock:
         workers = list(_live)
-    for worker in workers:
-        try:
-            worker.close(max(0.0, deadline - time.monotonic()))
-        except Exception:  # One worker's trouble must not keep the others from closing.
-            pass
-    _native.shut_down(_SHUT_DOWN_SECS)
+    try:
+        for worker in workers:
+            try:
+                worker.close(max(0.0, deadline - time.monotonic()))
+            except Exception:  # One worker's trouble must not keep the others from closing.
+                pass
+    finally:
+        # Also when somebody presses Ctrl-C once more.
+        _native.shut_down(_SHUT_DOWN_SECS)
