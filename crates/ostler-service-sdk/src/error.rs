@@ -60,13 +60,20 @@ pub enum Error {
     },
     /// The connection string is unusable.
     #[error("connection string: {0}")]
-    ConnectionString(#[from] ConnectionStringError),
+    ConnectionString(ConnectionStringError),
     /// The name of a device or module breaks the rules of such names; nothing was sent.
-    #[error("{0}")]
+    #[error(transparent)]
     Id(#[from] IdError),
     /// The client was set up in a way that cannot work.
     #[error("{0}")]
     Setup(String),
+}
+
+/// Its text is part of the error's own, so it is not the error's source as well: whoever prints the chain reads it once.
+impl From<ConnectionStringError> for Error {
+    fn from(error: ConnectionStringError) -> Self {
+        Self::ConnectionString(error)
+    }
 }
 
 /// Sorts errors by what a caller does about them.
@@ -383,6 +390,21 @@ mod tests {
         let numbered = read(404, &[], r#"{"Message":"{\"errorCode\":404999,\"message\":\"x\"}"}"#);
         assert_eq!((numbered.code, numbered.number), (None, Some(404_999)));
         assert_eq!(numbered.to_string(), "error 404999: x");
+    }
+
+    #[test]
+    fn nothing_is_said_twice() {
+        let timeout = std::io::Error::from(std::io::ErrorKind::TimedOut);
+        let errors = [
+            Error::from("x".parse::<crate::ConnectionString>().unwrap_err()),
+            Error::from("a b".parse::<crate::DeviceId>().unwrap_err()),
+            Error::Connect { authority: "h:1".into(), source: timeout.into() },
+            Error::Service(Box::new(read(404, &[], ""))),
+        ];
+        for error in errors {
+            let source = std::error::Error::source(&error).map(ToString::to_string);
+            assert!(source.is_none_or(|source| !error.to_string().contains(&source)), "{error}");
+        }
     }
 
     #[test]
