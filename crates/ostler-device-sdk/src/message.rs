@@ -14,6 +14,10 @@ use crate::status::Cause;
 
 /// The largest message that a hub accepts, in bytes: body, values of system properties, names and values of the
 /// application's (device §3.7).
+///
+/// ```
+/// assert!(ostler_device_sdk::MAX_MESSAGE_BYTES >= 256 * 1024);
+/// ```
 pub const MAX_MESSAGE_BYTES: usize = 262_144;
 
 /// What MQTT leaves for the properties in a topic: 65,535 bytes less the longest `devices/…/modules/…/messages/events/`.
@@ -65,6 +69,11 @@ pub struct Message {
 macro_rules! text_setters {
     ($($(#[$meta:meta])* $field:ident)*) => {$(
         $(#[$meta])*
+        ///
+        /// ```
+        #[doc = concat!("let message = ostler_device_sdk::Message::new(\"21.5\").", stringify!($field), "(\"text\");")]
+        #[doc = concat!("assert_eq!(message.", stringify!($field), ".as_deref(), Some(\"text\"));")]
+        /// ```
         #[must_use]
         pub fn $field(mut self, text: impl Into<String>) -> Self {
             self.$field = Some(text.into());
@@ -75,6 +84,11 @@ macro_rules! text_setters {
 
 impl Message {
     /// A message without properties.
+    ///
+    /// ```
+    /// let message = ostler_device_sdk::Message::new("21.5");
+    /// assert_eq!(&message.body[..], b"21.5");
+    /// ```
     pub fn new(body: impl Into<Bytes>) -> Self {
         Message { body: body.into(), ..Message::default() }
     }
@@ -83,12 +97,23 @@ impl Message {
     ///
     /// # Errors
     /// If the value cannot be expressed in JSON.
+    ///
+    /// ```
+    /// let message = ostler_device_sdk::Message::json(&serde_json::json!({"celsius": 21.5}))?;
+    /// assert_eq!(message.content_type.as_deref(), Some("application/json"));
+    /// # Ok::<(), serde_json::Error>(())
+    /// ```
     pub fn json(value: &(impl serde::Serialize + ?Sized)) -> Result<Self, serde_json::Error> {
         let body = serde_json::to_vec(value)?;
         Ok(Message::new(body).content_type("application/json").content_encoding("utf-8"))
     }
 
     /// Adds a property.
+    ///
+    /// ```
+    /// let message = ostler_device_sdk::Message::new("21.5").property("room", "kitchen");
+    /// assert_eq!(message.properties[0].1, "kitchen");
+    /// ```
     #[must_use]
     pub fn property(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.properties.push((name.into(), value.into()));
@@ -117,6 +142,11 @@ impl Message {
     }
 
     /// Sets [`Message::created`].
+    ///
+    /// ```
+    /// let message = ostler_device_sdk::Message::new("21.5").created(std::time::SystemTime::now());
+    /// assert!(message.created.is_some());
+    /// ```
     #[must_use]
     pub fn created(mut self, time: SystemTime) -> Self {
         self.created = Some(time);
@@ -124,6 +154,13 @@ impl Message {
     }
 
     /// Sets [`Message::timeout`].
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let message = ostler_device_sdk::Message::new("21.5").timeout(Duration::from_secs(60));
+    /// assert_eq!(message.timeout, Some(Duration::from_secs(60)));
+    /// ```
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
@@ -197,6 +234,12 @@ impl Prepared {
 }
 
 /// A message from the cloud, or for the input of a module.
+///
+/// ```
+/// # fn example(message: ostler_device_sdk::ReceivedMessage) {
+/// println!("{:?} from {:?}: {:?}", message.message_id, message.user_id, message.text());
+/// # }
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ReceivedMessage {
@@ -268,6 +311,12 @@ impl ReceivedMessage {
     }
 
     /// The value of one of the application's properties; the last one's, if several have the name.
+    ///
+    /// ```
+    /// # fn example(message: ostler_device_sdk::ReceivedMessage) {
+    /// let colour = message.property("colour").unwrap_or("white");
+    /// # }
+    /// ```
     pub fn property(&self, name: &str) -> Option<&str> {
         self.properties.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
@@ -276,6 +325,12 @@ impl ReceivedMessage {
     ///
     /// # Errors
     /// If it is not UTF-8.
+    ///
+    /// ```
+    /// # fn example(message: ostler_device_sdk::ReceivedMessage) {
+    /// println!("{}", message.text().unwrap_or("no text"));
+    /// # }
+    /// ```
     pub fn text(&self) -> Result<&str, std::str::Utf8Error> {
         std::str::from_utf8(&self.body)
     }
@@ -284,12 +339,32 @@ impl ReceivedMessage {
     ///
     /// # Errors
     /// If it is not JSON, or not of this shape.
+    ///
+    /// ```
+    /// #[derive(serde::Deserialize)]
+    /// struct Order {
+    ///     litres: f64,
+    /// }
+    /// # fn example(message: ostler_device_sdk::ReceivedMessage) -> Result<(), serde_json::Error> {
+    /// let order: Order = message.json()?;
+    /// # Ok(()) }
+    /// ```
     pub fn json<T: serde::de::DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
         serde_json::from_slice(&self.body)
     }
 }
 
 /// Why a message was not sent, or not confirmed.
+///
+/// ```
+/// # async fn example(client: ostler_device_sdk::Client) {
+/// use ostler_device_sdk::SendError;
+///
+/// if let Err(SendError::QueueFull { messages, .. }) = client.send("21.5").await {
+///     println!("{messages} messages wait already");
+/// }
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SendError {

@@ -32,6 +32,13 @@ pub struct RetryPolicy {
 }
 
 /// What follows CONNACK 5, "not authorised".
+///
+/// ```
+/// use ostler_device_sdk::{RetryPolicy, WhenRefused};
+///
+/// let strict = RetryPolicy { when_refused: WhenRefused::GiveUp, ..RetryPolicy::default() };
+/// # assert_ne!(strict, RetryPolicy::default());
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WhenRefused {
     /// Try on, but slowly: a disabled device may be enabled, a clock be set.
@@ -57,6 +64,11 @@ const MAX_HINT_MS: u64 = 3_600_000;
 
 impl RetryPolicy {
     /// One attempt and no more.
+    ///
+    /// ```
+    /// let once = ostler_device_sdk::RetryPolicy::none();
+    /// assert_eq!(once.budget, Some(std::time::Duration::ZERO));
+    /// ```
     pub fn none() -> Self {
         RetryPolicy { budget: Some(Duration::ZERO), ..RetryPolicy::default() }
     }

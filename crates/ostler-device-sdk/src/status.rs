@@ -6,6 +6,16 @@ use std::fmt;
 use std::time::Duration;
 
 /// The state of a client's connection to its hub.
+///
+/// ```
+/// # fn example(client: ostler_device_sdk::Client) {
+/// use ostler_device_sdk::ConnectionStatus;
+///
+/// if let ConnectionStatus::Disconnected { cause, next_attempt } = client.status() {
+///     println!("{cause}; the next attempt: {next_attempt:?}");
+/// }
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ConnectionStatus {
@@ -38,12 +48,23 @@ pub enum ConnectionStatus {
 
 impl ConnectionStatus {
     /// Whether the hub has let the client in.
+    ///
+    /// ```
+    /// use ostler_device_sdk::ConnectionStatus;
+    ///
+    /// assert!(ConnectionStatus::Connected.is_connected());
+    /// assert!(!ConnectionStatus::Idle.is_connected());
+    /// ```
     pub fn is_connected(self) -> bool {
         self == ConnectionStatus::Connected
     }
 }
 
 /// Why there is no connection.
+///
+/// ```
+/// println!("{}", ostler_device_sdk::Cause::NotAuthorized);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Cause {

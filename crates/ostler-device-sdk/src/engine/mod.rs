@@ -110,6 +110,13 @@ impl Settings {
 }
 
 /// How much may wait to be sent or confirmed: telemetry and twin requests together.
+///
+/// ```
+/// use ostler_device_sdk::QueueLimits;
+///
+/// let small = QueueLimits { messages: 100, ..QueueLimits::default() };
+/// # assert_eq!(small.bytes, 16 << 20);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QueueLimits {
     /// How many. Default 10,000.
@@ -125,6 +132,12 @@ impl Default for QueueLimits {
 }
 
 /// When the whole twin is handed to who listens for desired properties.
+///
+/// ```
+/// # fn example(builder: ostler_device_sdk::Builder) {
+/// let builder = builder.twin_sync(ostler_device_sdk::TwinSync::EveryConnect);
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TwinSync {
     /// At first, and after a reconnect if the desired properties have changed meanwhile.
