@@ -91,6 +91,23 @@ say("asleep")
     assert (code, err) == (0, "")
 
 
+def test_exit_with_more_callbacks_waiting_than_there_is_time_for(program, device):
+    text = """
+first = threading.Event()
+def slow(message, result, context):
+    first.set()
+    time.sleep(0.5)
+for number in range(200):
+    client.send_event_async(IoTHubMessage("x"), slow, number)
+first.wait()
+say("leaving")
+"""
+    begun = time.monotonic()
+    code, out, err = run(program, text, device.connection_string).finish(40)
+    assert (code, out, err) == (0, "leaving\n", "")
+    assert time.monotonic() - begun < 30
+
+
 def test_exit_with_many_live_clients(program, hub):
     text = """
 clients = [IoTHubClient(text, IoTHubTransportProvider.MQTT) for text in sys.argv[2:]]

@@ -110,6 +110,14 @@ def test_a_wrong_key_shows_in_callbacks_only(hub, device, key):
     assert confirmed.next()[1] is IoTHubClientConfirmationResult.MESSAGE_TIMEOUT
 
 
+def test_a_hub_that_is_not_trusted_shows_in_callbacks_only(device, monkeypatch):
+    monkeypatch.delenv("OSTLER_CA_FILE")
+    client, statuses = IoTHubClient(device.connection_string, MQTT), Calls()
+    client.set_connection_status_callback(statuses, 0)
+    assert [str(value) for value in statuses.next()[:2]] == ["UNAUTHENTICATED", "NO_NETWORK"]
+    assert client.get_send_status() is IoTHubClientStatus.IDLE
+
+
 def test_a_disabled_device_comes_back_when_it_is_enabled(hub):
     device = register(hub, status="disabled")
     client, statuses = IoTHubClient(device.connection_string, MQTT), Calls()
