@@ -144,6 +144,8 @@ def test_receiving_survives_a_restart_of_the_hub(own_hub):
     client.set_message_callback(received, None)
     send(device, b"before")
     assert received.next()[0].get_bytearray() == b"before"
+    # Until the hub has heard of it, the message would rightly come again.
+    eventually(lambda: waiting(device) == 0)
     own_hub.kill()
     own_hub.start()
     send(device, b"after")
