@@ -68,16 +68,43 @@ pub enum ConnectionStringError {
 
 impl ConnectionString {
     /// The host without a port, as written.
+    ///
+    /// ```
+    /// use ostler_service_sdk::{ConnectionString, ConnectionStringError};
+    ///
+    /// let parsed: ConnectionString =
+    ///     "HostName=localhost:8443;SharedAccessKeyName=service;SharedAccessKey=AAECAwQFBgcICQoLDA0ODw==".parse()?;
+    /// assert_eq!(parsed.host(), "localhost");
+    /// # Ok::<(), ConnectionStringError>(())
+    /// ```
     pub fn host(&self) -> &str {
         &self.host
     }
 
     /// The port written after the host, if any. Azure's own strings have none.
+    ///
+    /// ```
+    /// use ostler_service_sdk::{ConnectionString, ConnectionStringError};
+    ///
+    /// let parsed: ConnectionString =
+    ///     "HostName=localhost:8443;SharedAccessKeyName=service;SharedAccessKey=AAECAwQFBgcICQoLDA0ODw==".parse()?;
+    /// assert_eq!(parsed.port(), Some(8443));
+    /// # Ok::<(), ConnectionStringError>(())
+    /// ```
     pub fn port(&self) -> Option<u16> {
         self.port
     }
 
     /// The policy that signs in; none when the string carries a ready-made token.
+    ///
+    /// ```
+    /// use ostler_service_sdk::{ConnectionString, ConnectionStringError};
+    ///
+    /// let parsed: ConnectionString =
+    ///     "HostName=localhost:8443;SharedAccessKeyName=service;SharedAccessKey=AAECAwQFBgcICQoLDA0ODw==".parse()?;
+    /// assert_eq!(parsed.policy(), Some("service"));
+    /// # Ok::<(), ConnectionStringError>(())
+    /// ```
     pub fn policy(&self) -> Option<&str> {
         match &self.credential {
             Credential::Policy { name, .. } => Some(name),

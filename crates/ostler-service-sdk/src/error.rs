@@ -258,6 +258,14 @@ fn certificate_error(error: &(dyn std::error::Error + 'static)) -> bool {
 
 impl Fault {
     /// The class of this error. The code decides where there is one: 404103 is no missing device.
+    ///
+    /// ```no_run
+    /// # fn example(fault: ostler_service_sdk::Fault) {
+    /// use ostler_service_sdk::ErrorKind;
+    ///
+    /// println!("{}", fault.kind() == ErrorKind::DeviceOffline);
+    /// # }
+    /// ```
     pub fn kind(&self) -> ErrorKind {
         match (self.code, self.status) {
             (Some(ErrorCode::DeviceNotOnline | ErrorCode::DeviceConnectionClosedRemotely), _) => {

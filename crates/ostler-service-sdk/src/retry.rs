@@ -41,6 +41,10 @@ impl Default for RetryPolicy {
 
 impl RetryPolicy {
     /// Never tries again.
+    ///
+    /// ```
+    /// assert_eq!(ostler_service_sdk::RetryPolicy::none().max_attempts, 1);
+    /// ```
     pub fn none() -> Self {
         Self { max_attempts: 1, ..Self::default() }
     }

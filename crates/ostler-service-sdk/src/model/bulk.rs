@@ -99,6 +99,14 @@ pub struct TwinSections {
 
 impl BulkEntry {
     /// An entry about a device.
+    ///
+    /// ```
+    /// use ostler_service_sdk::{BulkEntry, ImportMode, JsonObject};
+    ///
+    /// let tags = JsonObject::from_iter([("site".to_owned(), "A".into())]);
+    /// let entry = BulkEntry { tags: Some(tags), ..BulkEntry::new(ImportMode::Create, "pump-7") };
+    /// # assert_eq!(entry.id, "pump-7");
+    /// ```
     pub fn new(mode: ImportMode, device_id: impl Into<String>) -> Self {
         Self { id: device_id.into(), import_mode: Some(mode), ..Self::default() }
     }

@@ -55,6 +55,14 @@ pub struct Configuration {
 
 impl Configuration {
     /// A configuration that sets this on whom the condition targets.
+    ///
+    /// ```
+    /// use ostler_service_sdk::{Configuration, ConfigurationContent, JsonObject};
+    ///
+    /// let fan = JsonObject::from_iter([("properties.desired.fan".to_owned(), 2.into())]);
+    /// let fans = Configuration::new("fans-1", ConfigurationContent::devices(fan), "tags.site = 'A'", 10);
+    /// # assert_eq!(fans.priority, Some(10));
+    /// ```
     pub fn new(
         id: impl Into<String>,
         content: ConfigurationContent,
@@ -72,6 +80,13 @@ impl Configuration {
     }
 
     /// The condition that a write finds this very state of the configuration.
+    ///
+    /// ```
+    /// use ostler_service_sdk::{Configuration, IfMatch};
+    ///
+    /// let read = Configuration { etag: Some("MQ==".into()), ..Configuration::default() };
+    /// assert_eq!(read.if_match(), IfMatch::Etag("MQ==".into()));
+    /// ```
     pub fn if_match(&self) -> IfMatch {
         IfMatch::from_etag(self.etag.as_deref())
     }
@@ -94,16 +109,40 @@ pub struct ConfigurationContent {
 
 impl ConfigurationContent {
     /// Content for devices.
+    ///
+    /// ```
+    /// use ostler_service_sdk::{ConfigurationContent, JsonObject};
+    ///
+    /// let fan = JsonObject::from_iter([("properties.desired.fan".to_owned(), 2.into())]);
+    /// let content = ConfigurationContent::devices(fan);
+    /// # assert!(content.device_content.is_some());
+    /// ```
     pub fn devices(settings: JsonObject) -> Self {
         Self { device_content: Some(settings), ..Self::default() }
     }
 
     /// Content for modules.
+    ///
+    /// ```
+    /// use ostler_service_sdk::{ConfigurationContent, JsonObject};
+    ///
+    /// let fan = JsonObject::from_iter([("properties.desired.fan".to_owned(), 2.into())]);
+    /// let content = ConfigurationContent::modules(fan);
+    /// # assert!(content.module_content.is_some());
+    /// ```
     pub fn modules(settings: JsonObject) -> Self {
         Self { module_content: Some(settings), ..Self::default() }
     }
 
     /// Content for the modules of edge devices.
+    ///
+    /// ```
+    /// use ostler_service_sdk::{ConfigurationContent, JsonObject};
+    ///
+    /// let fan = JsonObject::from_iter([("properties.desired.fan".to_owned(), 2.into())]);
+    /// let content = ConfigurationContent::edge([("cooler".to_owned(), fan)].into());
+    /// # assert!(content.modules_content.is_some());
+    /// ```
     pub fn edge(modules: BTreeMap<String, JsonObject>) -> Self {
         Self { modules_content: Some(modules), ..Self::default() }
     }
@@ -146,6 +185,10 @@ pub struct ConfigurationQueryErrors {
 
 impl ConfigurationQueryErrors {
     /// Whether nothing is wrong.
+    ///
+    /// ```
+    /// assert!(ostler_service_sdk::ConfigurationQueryErrors::default().is_empty());
+    /// ```
     pub fn is_empty(&self) -> bool {
         self.target_condition_error.is_none() && self.custom_metric_query_errors.is_empty()
     }

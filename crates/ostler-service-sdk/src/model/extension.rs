@@ -149,6 +149,13 @@ pub struct Policy {
 
 impl Policy {
     /// A policy to create; the hub makes its keys.
+    ///
+    /// ```
+    /// use ostler_service_sdk::{Policy, Right};
+    ///
+    /// let reports = Policy::new("reports", vec![Right::RegistryRead, Right::ServiceConnect]);
+    /// # assert!(reports.primary_key.is_none());
+    /// ```
     pub fn new(name: impl Into<String>, rights: Vec<Right>) -> Self {
         Self { name: name.into(), rights, primary_key: None, secondary_key: None, extra: JsonObject::new() }
     }
@@ -174,6 +181,10 @@ pub enum KeySlot {
 
 impl KeySlot {
     /// The word on the wire.
+    ///
+    /// ```
+    /// assert_eq!(ostler_service_sdk::KeySlot::Secondary.as_str(), "secondary");
+    /// ```
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Primary => "primary",

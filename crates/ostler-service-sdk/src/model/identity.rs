@@ -94,6 +94,13 @@ pub struct Device {
 
 impl Device {
     /// A device to create: enabled, keys made by the hub.
+    ///
+    /// ```
+    /// use ostler_service_sdk::{Device, Status};
+    ///
+    /// let off = Device { status: Some(Status::Disabled), ..Device::new("pump-7") };
+    /// assert_eq!(off.device_id, "pump-7");
+    /// ```
     pub fn new(device_id: impl Into<String>) -> Self {
         Self {
             device_id: device_id.into(),
@@ -133,6 +140,13 @@ impl Device {
     }
 
     /// The condition that a write finds this very state of the identity.
+    ///
+    /// ```
+    /// use ostler_service_sdk::{Device, IfMatch};
+    ///
+    /// let read = Device { etag: Some("MQ==".into()), ..Device::new("pump-7") };
+    /// assert_eq!(read.if_match(), IfMatch::Etag("MQ==".into()));
+    /// ```
     pub fn if_match(&self) -> IfMatch {
         IfMatch::from_etag(self.etag.as_deref())
     }
@@ -185,6 +199,13 @@ pub struct Module {
 
 impl Module {
     /// A module to create: keys made by the hub.
+    ///
+    /// ```
+    /// use ostler_service_sdk::Module;
+    ///
+    /// let valve = Module { managed_by: Some("plant".into()), ..Module::new("pump-7", "valve") };
+    /// assert_eq!(valve.module_id, "valve");
+    /// ```
     pub fn new(device_id: impl Into<String>, module_id: impl Into<String>) -> Self {
         Self {
             device_id: device_id.into(),
@@ -204,12 +225,29 @@ impl Module {
 
 impl Module {
     /// What the module signs in with: [`Authentication::connection_string`] with the primary key.
+    ///
+    /// ```
+    /// use ostler_service_sdk::{Authentication, Module};
+    ///
+    /// let keys = Authentication::symmetric(Some("AAE=".into()), None);
+    /// let valve = Module { authentication: Some(keys), ..Module::new("pump-7", "valve") };
+    /// assert_eq!(
+    ///     valve.connection_string("hub.example").as_deref(),
+    ///     Some("HostName=hub.example;DeviceId=pump-7;ModuleId=valve;SharedAccessKey=AAE=")
+    /// );
+    /// ```
     pub fn connection_string(&self, hostname: &str) -> Option<String> {
         let id = EntityId::parse(&format!("{}/{}", self.device_id, self.module_id)).ok()?;
         self.authentication.as_ref()?.connection_string(hostname, &id, KeySlot::Primary)
     }
 
     /// The condition that a write finds this very state of the identity.
+    ///
+    /// ```
+    /// use ostler_service_sdk::{IfMatch, Module};
+    ///
+    /// assert_eq!(Module::new("pump-7", "valve").if_match(), IfMatch::Any);
+    /// ```
     pub fn if_match(&self) -> IfMatch {
         IfMatch::from_etag(self.etag.as_deref())
     }
@@ -243,6 +281,13 @@ pub struct Authentication {
 
 impl Authentication {
     /// Two symmetric keys, base64 of 16 to 64 bytes; a missing one is made by the hub.
+    ///
+    /// ```
+    /// use ostler_service_sdk::Authentication;
+    ///
+    /// let keys = Authentication::symmetric(Some("AAECAwQFBgcICQoLDA0ODw==".into()), None);
+    /// assert!(keys.primary_key().is_some() && keys.secondary_key().is_none());
+    /// ```
     pub fn symmetric(primary: Option<String>, secondary: Option<String>) -> Self {
         Self {
             kind: Some(AuthenticationType::Sas),
@@ -252,6 +297,13 @@ impl Authentication {
     }
 
     /// Thumbprints of one or two certificates, 40 (SHA-1) or 64 (SHA-256) hex digits.
+    ///
+    /// ```
+    /// use ostler_service_sdk::{Authentication, AuthenticationType};
+    ///
+    /// let certificate = Authentication::self_signed(Some("ab".repeat(32)), None);
+    /// assert_eq!(certificate.kind, Some(AuthenticationType::SelfSigned));
+    /// ```
     pub fn self_signed(primary: Option<String>, secondary: Option<String>) -> Self {
         Self {
             kind: Some(AuthenticationType::SelfSigned),
@@ -264,12 +316,29 @@ impl Authentication {
     }
 
     /// A certificate that a registered authority issued to the device's id.
+    ///
+    /// ```
+    /// use ostler_service_sdk::{Authentication, AuthenticationType};
+    ///
+    /// assert_eq!(Authentication::certificate_authority().kind, Some(AuthenticationType::CertificateAuthority));
+    /// ```
     pub fn certificate_authority() -> Self {
         Self { kind: Some(AuthenticationType::CertificateAuthority), ..Self::default() }
     }
 
     /// `HostName=…;DeviceId=…;SharedAccessKey=…` as Azure writes it, or with `x509=true` for an identity that shows a
     /// certificate (device §1.1). `None` for an identity that has neither, or lacks this key.
+    ///
+    /// ```
+    /// use ostler_service_sdk::{Authentication, EntityId, IdError, KeySlot};
+    ///
+    /// let id: EntityId = "pump-7".parse()?;
+    /// assert_eq!(
+    ///     Authentication::certificate_authority().connection_string("hub.example", &id, KeySlot::Primary),
+    ///     Some("HostName=hub.example;DeviceId=pump-7;x509=true".to_owned())
+    /// );
+    /// # Ok::<(), IdError>(())
+    /// ```
     pub fn connection_string(&self, hostname: &str, id: &EntityId, slot: KeySlot) -> Option<String> {
         let module = id.module().map_or_else(String::new, |module| format!(";ModuleId={module}"));
         let key = match slot {
@@ -287,11 +356,23 @@ impl Authentication {
     }
 
     /// The primary symmetric key, if the identity has one.
+    ///
+    /// ```
+    /// use ostler_service_sdk::Authentication;
+    ///
+    /// assert_eq!(Authentication::certificate_authority().primary_key(), None);
+    /// ```
     pub fn primary_key(&self) -> Option<&str> {
         self.symmetric_key.as_ref().and_then(|keys| keys.primary_key.as_deref())
     }
 
     /// The secondary symmetric key, if the identity has one.
+    ///
+    /// ```
+    /// use ostler_service_sdk::Authentication;
+    ///
+    /// assert_eq!(Authentication::certificate_authority().secondary_key(), None);
+    /// ```
     pub fn secondary_key(&self) -> Option<&str> {
         self.symmetric_key.as_ref().and_then(|keys| keys.secondary_key.as_deref())
     }

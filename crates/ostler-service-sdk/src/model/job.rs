@@ -48,6 +48,12 @@ words! {
 
 impl JobStatus {
     /// Whether nothing will happen any more.
+    ///
+    /// ```
+    /// use ostler_service_sdk::JobStatus;
+    ///
+    /// assert!(JobStatus::Cancelled.is_final() && !JobStatus::Running.is_final());
+    /// ```
     pub fn is_final(&self) -> bool {
         matches!(self, Self::Completed | Self::Failed | Self::Cancelled)
     }
@@ -99,6 +105,18 @@ pub struct NewJob {
 
 impl NewJob {
     /// A job that starts at once and has an hour.
+    ///
+    /// ```
+    /// use ostler_service_sdk::{JobWork, NewJob, TwinPatch};
+    /// use std::time::Duration;
+    ///
+    /// let place = TwinPatch::desired(serde_json::json!({ "building": 43 }));
+    /// let job = NewJob {
+    ///     max_execution: Duration::from_secs(600),
+    ///     ..NewJob::new("place-1", JobWork::Twin(place), "tags.site = 'A'")
+    /// };
+    /// # assert_eq!(job.id, "place-1");
+    /// ```
     pub fn new(id: impl Into<String>, work: JobWork, condition: impl Into<String>) -> Self {
         Self {
             id: id.into(),
@@ -130,6 +148,14 @@ impl NewJob {
     }
 
     /// The same job, going through its devices in this way. Only Ostler knows how.
+    ///
+    /// ```
+    /// use ostler_service_sdk::{JobWork, MethodCall, NewJob, Rollout, Waves};
+    ///
+    /// let waves = Rollout { waves: Some(Waves::ByTag("tags.site".into())), ..Rollout::default() };
+    /// let job = NewJob::new("reboot-1", JobWork::Method(MethodCall::new("reboot")), "*").with_rollout(waves);
+    /// # assert!(job.rollout.is_some());
+    /// ```
     #[must_use]
     pub fn with_rollout(mut self, rollout: Rollout) -> Self {
         self.rollout = Some(rollout);
@@ -137,6 +163,13 @@ impl NewJob {
     }
 
     /// What kind of work it is.
+    ///
+    /// ```
+    /// use ostler_service_sdk::{JobType, JobWork, MethodCall, NewJob};
+    ///
+    /// let job = NewJob::new("reboot-1", JobWork::Method(MethodCall::new("reboot")), "*");
+    /// assert_eq!(job.kind(), JobType::Method);
+    /// ```
     pub fn kind(&self) -> JobType {
         match self.work {
             JobWork::Method(_) => JobType::Method,
@@ -353,6 +386,15 @@ pub struct JobStatistics {
 
 impl JobStatistics {
     /// Devices that will not change any more.
+    ///
+    /// ```
+    /// use ostler_service_sdk::JobStatistics;
+    ///
+    /// fn line(counts: &JobStatistics) -> String {
+    ///     format!("{} of {}", counts.ended(), counts.device_count)
+    /// }
+    /// assert_eq!(line(&JobStatistics::default()), "0 of 0");
+    /// ```
     pub fn ended(&self) -> u64 {
         self.failed_count + self.succeeded_count + self.cancelled_count.unwrap_or(0)
     }

@@ -73,6 +73,11 @@ pub struct CloudMessage {
 
 impl CloudMessage {
     /// A message without properties.
+    ///
+    /// ```
+    /// let message = ostler_service_sdk::CloudMessage::new("wake up");
+    /// # let _ = message;
+    /// ```
     pub fn new(body: impl Into<Bytes>) -> Self {
         Self { body: body.into(), ..Self::default() }
     }

@@ -37,6 +37,11 @@ pub struct MethodCall {
 
 impl MethodCall {
     /// A call without a payload, 30 s for the answer, none for the connection.
+    ///
+    /// ```
+    /// let call = ostler_service_sdk::MethodCall::new("reboot");
+    /// assert_eq!(call.response_timeout.as_secs(), 30);
+    /// ```
     pub fn new(method_name: impl Into<String>) -> Self {
         Self {
             method_name: method_name.into(),
@@ -47,6 +52,11 @@ impl MethodCall {
     }
 
     /// The same call with this payload; `serde_json::to_value` makes one of anything that serde can write.
+    ///
+    /// ```
+    /// let call = ostler_service_sdk::MethodCall::new("setFan").with_payload(2);
+    /// assert_eq!(call.payload, Some(2.into()));
+    /// ```
     #[must_use]
     pub fn with_payload(mut self, payload: impl Into<Value>) -> Self {
         self.payload = Some(payload.into());
@@ -54,6 +64,14 @@ impl MethodCall {
     }
 
     /// The same call with this much time for the device, 5 s to 300 s.
+    ///
+    /// ```
+    /// use ostler_service_sdk::MethodCall;
+    /// use std::time::Duration;
+    ///
+    /// let patient = MethodCall::new("reboot").with_response_timeout(Duration::from_secs(60));
+    /// # assert_eq!(patient.response_timeout.as_secs(), 60);
+    /// ```
     #[must_use]
     pub fn with_response_timeout(mut self, timeout: Duration) -> Self {
         self.response_timeout = timeout;
@@ -61,6 +79,14 @@ impl MethodCall {
     }
 
     /// The same call, to a device that may take this long to connect, up to 300 s.
+    ///
+    /// ```
+    /// use ostler_service_sdk::MethodCall;
+    /// use std::time::Duration;
+    ///
+    /// let sleeper = MethodCall::new("reboot").with_connect_timeout(Duration::from_secs(120));
+    /// # assert_eq!(sleeper.connect_timeout.as_secs(), 120);
+    /// ```
     #[must_use]
     pub fn with_connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;

@@ -158,11 +158,21 @@ pub struct TwinPatch {
 
 impl TwinPatch {
     /// Writes tags only.
+    ///
+    /// ```
+    /// let patch = ostler_service_sdk::TwinPatch::tags(serde_json::json!({ "site": "A", "old": null }));
+    /// assert!(patch.desired.is_none());
+    /// ```
     pub fn tags(tags: impl Into<Value>) -> Self {
         Self { tags: Some(tags.into()), desired: None }
     }
 
     /// Writes desired properties only.
+    ///
+    /// ```
+    /// let patch = ostler_service_sdk::TwinPatch::desired(serde_json::json!({ "interval": 30 }));
+    /// assert!(patch.tags.is_none());
+    /// ```
     pub fn desired(desired: impl Into<Value>) -> Self {
         Self { tags: None, desired: Some(desired.into()) }
     }

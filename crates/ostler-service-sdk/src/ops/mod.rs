@@ -51,6 +51,12 @@ pub enum IfMatch {
 
 impl IfMatch {
     /// Conditional on this etag, or unconditional without one.
+    ///
+    /// ```
+    /// use ostler_service_sdk::IfMatch;
+    ///
+    /// assert_eq!(IfMatch::from_etag(Some("MQ==")), IfMatch::Etag("MQ==".to_owned()));
+    /// ```
     pub fn from_etag(etag: Option<&str>) -> Self {
         etag.map_or(Self::Any, |etag| Self::Etag(etag.to_owned()))
     }
