@@ -112,3 +112,23 @@ async fn a_busy_hub_is_left_alone_as_long_as_it_asks() {
     };
     assert!((600..602).contains(&wait.as_secs()), "{wait:?}");
 }
+
+#[tokio::test]
+async fn a_hub_that_never_takes_leave_does_not_hold_the_client() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let _ = stream.read(&mut [0; 512]).await;
+        let _ = stream.write_all(CONNACK).await;
+        // Neither reads nor closes.
+        std::future::pending::<()>().await;
+        drop(stream);
+    });
+    let client = builder(port).build().unwrap();
+    soon(client.connect()).await.unwrap();
+    let sending = client.send("x");
+    let closed = soon(client.close(std::time::Duration::from_millis(100))).await;
+    assert_eq!((closed.unsent, client.status()), (1, ConnectionStatus::Closed));
+    assert_eq!(soon(sending).await, Err(ostler_device_sdk::SendError::Closed));
+}

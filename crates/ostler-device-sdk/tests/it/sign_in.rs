@@ -236,3 +236,53 @@ fn a_runtime_is_asked_for() {
     let refused = ostler_device_sdk::Client::builder(connection).plain().build();
     assert_eq!(refused.err(), Some(SetupError::NoRuntime));
 }
+
+/// Runs [`connects_by_the_environment`] in a process of its own, since variables belong to processes.
+async fn connects_with(hub: &TestHub, variables: Vec<(&'static str, String)>) -> bool {
+    let connection = hub.connection("pump-7");
+    let port = hub.running.addresses().mqtt.port().to_string();
+    let child = tokio::task::spawn_blocking(move || {
+        std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "sign_in::connects_by_the_environment", "--ignored"])
+            .env_remove("SSL_CERT_FILE")
+            .env_remove("OSTLER_CA_FILE")
+            .env("TEST_CONNECTION", connection)
+            .env("TEST_PORT", port)
+            .envs(variables)
+            .output()
+            .unwrap()
+    });
+    let output = soon(child).await.unwrap();
+    assert!(String::from_utf8_lossy(&output.stdout).contains("running 1 test"), "{output:?}");
+    output.status.success()
+}
+
+#[tokio::test]
+#[ignore = "run by trust_adds_up_and_may_come_from_the_environment, in a process of its own"]
+async fn connects_by_the_environment() {
+    let Ok(connection) = std::env::var("TEST_CONNECTION") else { return };
+    let port = std::env::var("TEST_PORT").unwrap().parse().unwrap();
+    let other = rcgen::generate_simple_self_signed(vec!["other".into()]).unwrap();
+    let builder = ostler_device_sdk::Client::builder(connection.parse().unwrap());
+    let client = builder.mqtt_port(port).root_ca_pem(other.cert.pem()).build().unwrap();
+    soon(client.connect()).await.unwrap();
+}
+
+#[tokio::test]
+async fn trust_adds_up_and_may_come_from_the_environment() {
+    let hub = TestHub::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, pem: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, pem).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let ca = write("ca.pem", hub.running.ca_pem().unwrap());
+    let stranger = rcgen::generate_simple_self_signed(vec!["stranger".into()]).unwrap();
+    let stranger = write("stranger.pem", &stranger.cert.pem());
+    assert!(!connects_with(&hub, vec![]).await);
+    assert!(!connects_with(&hub, vec![("OSTLER_CA_FILE", stranger.clone())]).await);
+    assert!(connects_with(&hub, vec![("OSTLER_CA_FILE", ca.clone())]).await);
+    assert!(connects_with(&hub, vec![("SSL_CERT_FILE", ca.clone())]).await);
+    assert!(connects_with(&hub, vec![("SSL_CERT_FILE", stranger), ("OSTLER_CA_FILE", ca)]).await);
+}
