@@ -3,11 +3,9 @@
 import time
 
 import pytest
-from azure.iot.device.exceptions import ClientError
 from azure.iot.hub import IoTHubJobManager
 
-from devices import FACES
-from judges import DEVICE_SDK, HUB_SDK
+from judges import HUB_SDK
 from test_registry import status_of
 
 operation = pytest.mark.operation
@@ -21,12 +19,3 @@ def test_a_service_call_fails_at_once(hub):
     status, _ = status_of(IoTHubJobManager.from_connection_string(hub.connection_string).get_import_export_jobs)
     assert status in (404, 501)
     assert time.monotonic() - started < 3, "the SDK does not retry it"
-
-
-@pytest.mark.sdk(DEVICE_SDK + " MQTT")
-@operation("not offered yet: fails at once and says so")
-def test_a_file_upload_fails_at_once_and_leaves_the_connection(device, connect):
-    client = connect(device, face=FACES[0])
-    with pytest.raises(ClientError):
-        client._run(client.client.get_storage_info_for_blob, "log.txt")
-    assert "desired" in client.get_twin()

@@ -97,7 +97,7 @@ impl Client {
         Self { handle: Arc::new(Owner(inner)) }
     }
 
-    fn inner(&self) -> &Arc<Inner> {
+    pub(crate) fn inner(&self) -> &Arc<Inner> {
         &self.handle.0
     }
 

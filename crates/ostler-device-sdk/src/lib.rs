@@ -115,6 +115,8 @@ mod status;
 mod tls;
 mod transport;
 mod twin;
+#[cfg(feature = "upload")]
+pub mod upload;
 
 pub use builder::{Builder, Protocol};
 pub use client::{Client, Closed, Reporting, Sending};

@@ -39,6 +39,7 @@
 //! | configurations | [`Client::create_configuration`] and so on |
 //! | messages | [`Client::messages`]: sending is Ostler's, feedback and purging are Azure's too |
 //! | counts | [`Client::device_statistics`], [`Client::service_statistics`] |
+//! | files | [`Client::files`]: what devices uploaded to an Ostler hub |
 //! | Ostler only | rollouts ([`Rollout`]), [`Client::dry_run_job`], [`Client::pause_job`], [`Client::retry_job`], [`Client::events`], [`Client::diagnosis`], policies, authorities, [`Client::backup`] |
 //!
 //! Azure IoT Hub refuses what is Ostler's only; [`Error::is_unknown_route`] tells that from something missing.
@@ -85,8 +86,8 @@ pub use connection_string::{ConnectionString, ConnectionStringError};
 pub use error::{Error, ErrorKind, Fault};
 pub use model::*;
 pub use ops::{
-    BulkOptions, BulkSummary, ChunkReport, EventStream, IfMatch, JobFilter, JobPage, JobProgress, LineStream,
-    Messages, Probe, Query, QueryPage, MAX_BULK_ENTRIES,
+    BulkOptions, BulkSummary, ChunkReport, EventStream, Files, IfMatch, JobFilter, JobPage, JobProgress,
+    LineStream, Messages, Probe, Query, QueryPage, MAX_BULK_ENTRIES,
 };
 pub use ostler_core::id::{DeviceId, EntityId, IdError, ModuleId};
 pub use ostler_wire::rest::error::ErrorCode;

@@ -5,8 +5,8 @@
 use clap::{Parser, Subcommand};
 
 use crate::command::{
-    backup, ca, completions, config, demo, device, doctor, firmware, job, method, module, monitor, policy,
-    query, serve, simulate, status, twin,
+    backup, ca, completions, config, demo, device, doctor, file, firmware, job, method, module, monitor,
+    policy, query, serve, simulate, status, twin,
 };
 use crate::exit::{Failure, Result, EXIT_CODES};
 use crate::output::{ColorChoice, Format, Out};
@@ -62,6 +62,9 @@ pub enum Command {
     Job(job::Args),
     /// Sign firmware for devices, check it, and serve it to them
     Firmware(firmware::Args),
+    /// Files that devices uploaded
+    #[command(visible_alias = "files")]
+    File(file::Args),
     /// Manage shared access policies and their keys
     #[command(visible_alias = "policies")]
     Policy(policy::Args),
@@ -99,6 +102,7 @@ impl Command {
             Self::Config(args) => block_on(config::run(args, out)),
             Self::Job(args) => block_on(job::run(args, out)),
             Self::Firmware(args) => block_on(firmware::run(args, out)),
+            Self::File(args) => block_on(file::run(args, out)),
             Self::Policy(args) => block_on(policy::run(args, out)),
             Self::Ca(args) => block_on(ca::run(args, out)),
             Self::Monitor(args) => block_on(monitor::run(args, out)),

@@ -20,6 +20,8 @@ words! {
         Method = "method",
         /// A device sent a message.
         Telemetry = "telemetry",
+        /// A device uploaded a file, or gave an upload up.
+        File = "file",
         /// A sign-in was refused.
         Auth = "auth",
         /// This listener was too slow and missed events.

@@ -9,6 +9,7 @@
 mod bulk;
 mod configuration;
 mod extension;
+mod file;
 mod identity;
 mod job;
 mod message;
@@ -24,6 +25,7 @@ pub use extension::{
     BackupReport, CertificateAuthority, Diagnosis, Event, EventFilter, EventKind, Finding, HubStatus,
     KeySlot, Policy, Right, Severity,
 };
+pub use file::UploadedFile;
 pub use identity::{
     Authentication, AuthenticationType, Capabilities, ConnectionState, Device, DeviceStatistics, Module,
     ServiceStatistics, Status, SymmetricKey, X509Thumbprint,

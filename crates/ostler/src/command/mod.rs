@@ -7,6 +7,7 @@ pub mod config;
 pub mod demo;
 pub mod device;
 pub mod doctor;
+pub mod file;
 pub mod firmware;
 pub mod job;
 pub mod method;

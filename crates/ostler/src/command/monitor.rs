@@ -67,6 +67,8 @@ enum Kind {
     Method,
     /// Devices send messages
     Telemetry,
+    /// Devices upload files
+    File,
     /// Sign-ins are refused
     Auth,
 }
@@ -79,6 +81,7 @@ impl From<Kind> for EventKind {
             Kind::Registry => Self::Registry,
             Kind::Method => Self::Method,
             Kind::Telemetry => Self::Telemetry,
+            Kind::File => Self::File,
             Kind::Auth => Self::Auth,
         }
     }
@@ -220,6 +223,19 @@ fn describe(event: &Event) -> (Tone, String) {
                 });
             (Tone::Good, format!("{body}{properties}"))
         }
+        EventKind::File => {
+            let name = text("blobName").unwrap_or_default();
+            match text("operation").as_deref() {
+                Some("uploaded") => {
+                    let size = text("blobSizeInBytes").unwrap_or_default();
+                    (Tone::Good, format!("uploaded {name}, {size} bytes"))
+                }
+                _ => {
+                    let why = text("statusDescription").map_or_else(String::new, |why| format!(": {why}"));
+                    (Tone::Warn, format!("gave up uploading {name}{why}"))
+                }
+            }
+        }
         EventKind::Auth => {
             let peer = text("peer").map_or_else(String::new, |peer| format!(" from {peer}"));
             (Tone::Bad, format!("refused{peer}: {}", text("cause").unwrap_or_default()))
@@ -304,6 +320,10 @@ mod tests {
         );
         check(r#"{"type":"auth","peer":"10.0.0.9","cause":"wrong key"}"#, "refused from 10.0.0.9: wrong key");
         check(r#"{"type":"telemetry","bodyText":"21 °C"}"#, "21 °C");
+        check(
+            r#"{"type":"file","operation":"uploaded","blobName":"d/a","blobSizeInBytes":7}"#,
+            "uploaded d/a, 7 bytes",
+        );
         check(r#"{"type":"registry","operation":"created"}"#, "created");
         check(r#"{"type":"lagged","missed":9}"#, "9 events were missed: this reader is too slow");
         check(r#"{"type":"later","a":1,"b":"x"}"#, "a=1 b=x");

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a failure in a helper is a failed test too")]
 
 mod docs;
+mod file;
 mod firmware;
 mod hub;
 mod jobs;
