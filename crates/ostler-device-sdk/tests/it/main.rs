@@ -12,3 +12,5 @@ mod outages;
 mod sign_in;
 mod support;
 mod twins;
+#[cfg(feature = "upload")]
+mod upload;
