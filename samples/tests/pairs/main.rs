@@ -69,6 +69,18 @@ fn doors_are_told_where_they_hang_and_locked() {
     }
 }
 
+/// What stands for Azure here: a hub that refuses everything of Ostler's own.
+#[test]
+fn a_hub_that_has_only_what_azure_has_locks_doors_too() {
+    let hub = Hub::start_with(&["--compat", "strict"]);
+    let mut door = hub.start_device("lock-device", &hub.device("door-1"), &[]);
+    door.expect("Connected");
+    let said = hub.start_service("lock-service", &["deviceId = 'door-1'"]).finish();
+    assert_eq!(said.iter().filter(|line| line.contains(": completed, 1 of 1 done")).count(), 2, "{said:#?}");
+    let locked = r#"  door-1 completed with 200: {"Response":"Door locked"}"#;
+    assert_eq!(said.last().unwrap(), locked, "{said:#?}");
+}
+
 /// The text of the tutorial: whoever polls the twin sees the four words in this order.
 #[test]
 fn an_update_is_seen_standing_by_downloading_applying_and_completed() {

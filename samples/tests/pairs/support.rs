@@ -25,12 +25,17 @@ pub struct Hub {
 
 impl Hub {
     pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// The same with more arguments to `ostler serve`.
+    pub fn start_with(more: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (data, ready_file) = (folder.path().join("data"), folder.path().join("ready.json"));
         let address = own_address().to_string();
         let mut serve = Command::new(ostler());
         serve.args(["serve", "--https-port", "0", "--hostname", &address, "--bind", &address, "--data"]);
-        serve.arg(&data).arg("--ready-file").arg(&ready_file);
+        serve.arg(&data).arg("--ready-file").arg(&ready_file).args(more);
         let mut serve = Program::start("ostler serve", serve);
         until("the hub is ready", || {
             assert!(serve.child.try_wait().unwrap().is_none(), "the hub ended at its start");
