@@ -255,6 +255,17 @@ impl DeviceClient {
         self.client.set_token(token)
     }
 
+    /// Uploads a file; the outcome is 0, or no number and a reason.
+    fn upload(&self, name: &str, content: Vec<u8>) -> Task {
+        let upload = self.client.upload(name, content);
+        Task::begin(self.runtime, async move {
+            match upload.await {
+                Ok(_) => (Some(0), String::new()),
+                Err(error) => (None, error.to_string()),
+            }
+        })
+    }
+
     /// Calls a method of another device or module, as modules may; the outcome is a status and the payload, or no
     /// status and a reason.
     #[pyo3(signature = (device, module, method, payload, limit_secs))]
