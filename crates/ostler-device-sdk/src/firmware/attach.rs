@@ -5,6 +5,9 @@
 //! Invariant: a call is answered once its update is durable, and long before it is over.
 //! Invariant: patches go out one at a time, in order; the outcome counts as told only when the hub has taken it.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use ostler_core::time::{Timestamp, TICKS_PER_SEC};
 use serde_json::{json, Map, Value};
 
@@ -14,8 +17,10 @@ use super::machine::Accepted;
 use super::manifest::{Package, MAX_URL};
 use super::state::{Request, Source};
 use super::updater::{now, Exit, Updater};
-use crate::{Client, DesiredUpdate, MethodError};
+use crate::{Client, DesiredUpdate, MethodError, TwinError};
 
+/// Between two attempts to tell the same step; the client waits for its connection by itself.
+const REPORT_AGAIN: Duration = Duration::from_secs(2);
 /// Names under which a URI of a package is taken; the first is the tutorials'.
 const URI_NAMES: [&str; 3] = ["fwPackageUri", "packageUri", "uri"];
 
@@ -59,10 +64,12 @@ impl Updater {
     }
 
     fn listen(&self, client: &Client) {
-        let updater = self.clone();
+        // The client must not keep the folder locked when the updater is gone.
+        let shared = Arc::downgrade(&self.shared);
         client.on_method(&self.shared.names.method, move |payload: Value| {
-            let updater = updater.clone();
+            let updater = shared.upgrade().map(|shared| Updater { shared });
             async move {
+                let updater = updater.ok_or_else(|| MethodError::new(503, "the device is about to boot"))?;
                 let refused = |failure: Failure| {
                     MethodError::new(status(failure.code), format!("{}: {}", failure.code, failure.text))
                 };
@@ -96,8 +103,15 @@ impl Updater {
                     }
                 }
                 Ok(_) => {}
-                // The next step says where it stands; an outcome is told again after the next start.
-                Err(error) => tracing::warn!(%error, "a step of the firmware update was not reported"),
+                // What the hub refuses once it refuses again. An outcome is told again after the next start.
+                Err(TwinError::Refused { status: 400..=499, message, .. }) => {
+                    tracing::warn!(message, "a step of the firmware update is refused by the hub");
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "a step of the firmware update was not reported yet");
+                    self.reporter().give_back(patch);
+                    tokio::time::sleep(REPORT_AGAIN).await;
+                }
             }
         }
     }
@@ -148,7 +162,7 @@ async fn sleep_until(deadline: Option<Timestamp>) {
             let ticks = u64::try_from(deadline.ticks() - now().ticks()).unwrap_or_default();
             let (secs, rest) = (ticks / TICKS_PER_SEC as u64, ticks % TICKS_PER_SEC as u64);
             let nanos = u32::try_from(rest * 100).unwrap_or_default();
-            tokio::time::sleep(std::time::Duration::new(secs, nanos)).await;
+            tokio::time::sleep(Duration::new(secs, nanos)).await;
         }
         None => std::future::pending().await,
     }

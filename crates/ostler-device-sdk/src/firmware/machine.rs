@@ -395,7 +395,12 @@ impl Machine {
     }
 
     fn fail(&mut self, failure: Failure, now: Timestamp) {
-        let downloaded = matches!(self.phase(), Some(Phase::Applying(_)));
+        let mut downloaded = false;
+        if let Some(Phase::Applying(target)) = self.phase() {
+            // What was begun with the slot may have changed it.
+            self.state.set(target.slot, None);
+            downloaded = true;
+        }
         self.end(Ending::Failed { failure, downloaded }, now);
     }
 

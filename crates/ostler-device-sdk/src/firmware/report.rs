@@ -28,6 +28,8 @@ pub const MAX_WAITING: usize = 32;
 pub struct Patch {
     /// JSON.
     pub json: String,
+    /// Whether it tells a step, and not only its progress.
+    pub is_step: bool,
     /// Whether it tells how the last update ended.
     pub is_outcome: bool,
 }
@@ -95,7 +97,7 @@ impl Reporter {
         if self.waiting.len() == MAX_WAITING {
             self.waiting.pop_front();
         }
-        self.waiting.push_back(Patch { json, is_outcome });
+        self.waiting.push_back(Patch { json, is_step: true, is_outcome });
     }
 
     /// So many bytes of the image are durable.
@@ -114,7 +116,15 @@ impl Reporter {
         self.progress_at = Some(now.ticks());
         self.bytes_told = self.bytes;
         let section = &self.section;
-        Some(Patch { json: json!({ section: { "bytes": self.bytes } }).to_string(), is_outcome: false })
+        let json = json!({ section: { "bytes": self.bytes } }).to_string();
+        Some(Patch { json, is_step: false, is_outcome: false })
+    }
+
+    /// A patch could not be told. A step is told again before those behind it; progress has moved on.
+    pub fn give_back(&mut self, patch: Patch) {
+        if patch.is_step && self.waiting.len() < MAX_WAITING {
+            self.waiting.push_front(patch);
+        }
     }
 
     /// When there may be something to tell without anything happening before.

@@ -36,6 +36,8 @@ const MAX_PROGRESS: u64 = 4 << 20;
 const READ: usize = 256 << 10;
 /// Kept free beside the image, for the state and for others.
 const SPARE: u64 = 1 << 20;
+/// What the store itself puts into a slot, in the order in which it is removed.
+const LEFT: [&str; 4] = ["image.progress", "image.progress.new", "image.part", "image"];
 const STATE: &str = "state.json";
 const CURRENT: &str = "current";
 
@@ -404,12 +406,25 @@ impl Store {
         let folder = self.slot(slot);
         let clear = || -> io::Result<()> {
             // The progress goes first: without it, what is left of a part counts for nothing.
-            for name in ["image.progress", "image.progress.new", "image.part", "image"] {
+            for name in LEFT {
                 self.files.remove(&folder.join(name))?;
             }
             self.files.sync_dir(&folder)
         };
         clear().map_err(|error| storage("clear", &folder, &error))
+    }
+
+    /// The same, without a write where there is nothing to remove.
+    pub(super) fn tidy(&self, slot: Slot) -> Result<(), Failure> {
+        let folder = self.slot(slot);
+        for name in LEFT {
+            let path = folder.join(name);
+            let length = self.files.len(&path).map_err(|error| storage("read", &path, &error))?;
+            if length.is_some() {
+                return self.clear(slot);
+            }
+        }
+        Ok(())
     }
 
     fn path(&self, name: &str) -> PathBuf {

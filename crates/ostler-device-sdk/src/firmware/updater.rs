@@ -378,41 +378,45 @@ impl Updater {
         let _driving = shared.driving.lock().await;
         loop {
             let wake = shared.wake.notified();
+            // Before the look at what is next: who calls that off afterwards is heard.
+            shared.stop.send_replace(false);
             let action = self.machine().next();
-            match action {
-                Action::Idle => wake.await,
-                Action::Fetch { uri } => {
-                    let result = self.downloader(https).fetch(&uri).await;
-                    self.hold().await;
-                    match result {
-                        Ok(package) => self.change(|m, now| m.handle_package(Ok(package), now)).await?,
-                        Err(Stop::Failed(failure)) => {
-                            self.change(|m, now| m.handle_package(Err(failure), now)).await?;
-                        }
-                        Err(Stop::Changed | Stop::CalledOff) => {}
-                    }
+            match &action {
+                Action::Idle => {
+                    self.tidy().await?;
+                    wake.await;
                 }
-                Action::Download { target, base } => self.download(https, target, base).await?,
+                Action::Fetch { uri } => match self.downloader(https).fetch(uri).await {
+                    Ok(package) => self.settle(&action, |m, now| m.handle_package(Ok(package), now)).await?,
+                    Err(Stop::Failed(failure)) => {
+                        self.settle(&action, |m, now| m.handle_package(Err(failure), now)).await?;
+                    }
+                    Err(Stop::Changed | Stop::CalledOff) => {}
+                },
+                Action::Download { target, base } => {
+                    self.download(https, &action, target, base.as_deref()).await?;
+                }
                 Action::Verify(target) => {
                     let wanted = target.clone();
                     let result = shared.store.on_disk(move |store| store.verify(&wanted)).await;
-                    self.hold().await;
-                    self.settle(&target, result, Machine::handle_verified).await?;
+                    if result.is_err() {
+                        self.clear(target.slot).await?;
+                    }
+                    self.settle(&action, |m, now| m.handle_verified(result, now)).await?;
                 }
                 Action::Install(target) => {
-                    let result = self.run_install(&target).await;
-                    self.hold().await;
-                    self.settle(&target, result, Machine::handle_installed).await?;
+                    let result = self.run_install(target).await;
+                    self.settle(&action, |m, now| m.handle_installed(result, now)).await?;
                 }
                 Action::Switch(slot) => {
+                    let slot = *slot;
                     shared.store.on_disk(move |store| store.switch(slot)).await?;
                     self.change(|machine, now| machine.handle_switched(slot, now)).await?;
                 }
                 Action::Boot => return self.boot().await,
                 Action::Check { boots } => {
-                    let result = self.check(boots, healthy.as_ref()).await;
-                    self.hold().await;
-                    self.change(|machine, now| machine.handle_health(result, now)).await?;
+                    let result = self.check(*boots, healthy.as_ref()).await;
+                    self.settle(&action, |m, now| m.handle_health(result, now)).await?;
                 }
             }
         }
@@ -420,51 +424,66 @@ impl Updater {
 
     fn downloader(&self, https: &Https) -> Downloader {
         let shared = &self.shared;
-        shared.stop.send_replace(false);
         let stop = shared.stop.subscribe();
         Downloader { https: https.clone(), store: shared.store.clone(), tuning: shared.tuning, stop }
     }
 
-    async fn download(&self, https: &Https, target: Target, base: Option<String>) -> Result<(), Failure> {
+    async fn download(
+        &self,
+        https: &Https,
+        action: &Action,
+        target: &Target,
+        base: Option<&str>,
+    ) -> Result<(), Failure> {
         let progress = |bytes| {
             lock(&self.shared.reporter).handle_bytes(bytes);
             self.shared.progress.send_modify(|progress| progress.bytes = bytes);
             self.shared.news.notify_one();
         };
-        let result = self.downloader(https).download(&target, base.as_deref(), progress).await;
+        let result = self.downloader(https).download(target, base, progress).await;
+        if result.is_err() {
+            // What failed leaves nothing behind, which also makes room on a full disk for saying so.
+            self.clear(target.slot).await?;
+        }
         match result {
-            Ok(()) => {
-                self.hold().await;
-                self.settle(&target, Ok(()), Machine::handle_downloaded).await
-            }
+            Ok(()) => self.settle(action, |machine, now| machine.handle_downloaded(Ok(()), now)).await,
             Err(Stop::Failed(failure)) => {
-                self.hold().await;
-                self.settle(&target, Err(failure), Machine::handle_downloaded).await
+                self.settle(action, |machine, now| machine.handle_downloaded(Err(failure), now)).await
             }
-            Err(Stop::Changed) => {
-                let slot = target.slot;
-                self.shared.store.on_disk(move |store| store.clear(slot)).await?;
-                self.change(|machine, now| machine.handle_changed(now)).await
-            }
-            Err(Stop::CalledOff) => {
-                let slot = target.slot;
-                self.shared.store.on_disk(move |store| store.clear(slot)).await
-            }
+            Err(Stop::Changed) => self.change(|machine, now| machine.handle_changed(now)).await,
+            Err(Stop::CalledOff) => Ok(()),
         }
     }
 
-    /// Hands a result to the machine. What failed leaves nothing behind, which also makes room on a full disk for saying so.
+    /// Removes what is left in a slot that holds nothing whole: of an update that failed, or was called off.
+    async fn tidy(&self) -> Result<(), Failure> {
+        let slot = self.machine().running().other();
+        let turn = self.shared.turn.lock().await;
+        let state = self.machine().state().clone();
+        if state.update.is_none() && state.image(slot).is_none() && slot != state.good {
+            self.shared.store.on_disk(move |store| store.tidy(slot)).await?;
+        }
+        drop(turn);
+        Ok(())
+    }
+
+    async fn clear(&self, slot: Slot) -> Result<(), Failure> {
+        self.shared.store.on_disk(move |store| store.clear(slot)).await
+    }
+
+    /// Hands the result of an action to the machine, unless the action was called off meanwhile.
     async fn settle(
         &self,
-        target: &Target,
-        result: Result<(), Failure>,
-        handle: impl FnOnce(&mut Machine, Result<(), Failure>, Timestamp),
+        action: &Action,
+        handle: impl FnOnce(&mut Machine, Timestamp),
     ) -> Result<(), Failure> {
-        if result.is_err() {
-            let slot = target.slot;
-            self.shared.store.on_disk(move |store| store.clear(slot)).await?;
-        }
-        self.change(|machine, now| handle(machine, result, now)).await
+        self.hold().await;
+        self.change(|machine, now| {
+            if machine.next() == *action {
+                handle(machine, now);
+            }
+        })
+        .await
     }
 
     async fn run_install(&self, target: &Target) -> Result<(), Failure> {

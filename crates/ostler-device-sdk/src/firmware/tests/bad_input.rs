@@ -27,6 +27,21 @@ impl Device {
         builder(self.folder.path(), CHUNK)
     }
 
+    /// Lets the updater tidy up.
+    async fn tidied(&self, updater: &Updater) {
+        let left = || std::fs::read_dir(self.folder.path().join("b")).unwrap().count();
+        let https = https();
+        tokio::select! {
+            result = updater.drive(&https) => panic!("{result:?}"),
+            () = async {
+                while left() > 0 {
+                    tokio::task::yield_now().await;
+                }
+            } => {}
+        }
+        self.is_as_before();
+    }
+
     /// Nothing of an image may be left, and the old slot must boot.
     fn is_as_before(&self) {
         let left: Vec<_> = std::fs::read_dir(self.folder.path().join("b")).unwrap().collect();
@@ -337,13 +352,14 @@ async fn hooks_that_refuse_or_panic_leave_the_old_image() {
     let updater = builder.open().unwrap();
     let text = fails(&run(&updater, request()).await, Code::InstallFailed);
     assert_eq!(text, "no flash");
-    device.is_as_before();
+    assert_eq!(updater.progress().state.image(Slot::B), None);
+    device.tidied(&updater).await;
 
     let device = Device::new();
     let updater = device.builder().install(|_| async { panic!("out of {}", "luck") }).open().unwrap();
     let text = fails(&run(&updater, request()).await, Code::HookPanicked);
     assert!(text.ends_with("out of luck"), "{text}");
-    device.is_as_before();
+    device.tidied(&updater).await;
 }
 
 #[tokio::test]

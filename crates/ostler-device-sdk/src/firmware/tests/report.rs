@@ -154,6 +154,22 @@ impl Twin {
 }
 
 #[test]
+fn a_step_that_was_not_taken_is_told_again_in_its_place() {
+    let mut twin = Twin::factory();
+    let request = Request::Uri("https://fw.example/x".to_owned());
+    twin.machine.handle_request(request, Source::Call, START).unwrap();
+    twin.reporter.handle_state(twin.machine.state(), Slot::A, START);
+    let first = twin.reporter.poll(START).unwrap();
+    twin.machine.handle_package(Err(Failure::new(Code::Refused, "404")), START);
+    twin.reporter.handle_state(twin.machine.state(), Slot::A, START);
+    twin.reporter.give_back(first.clone());
+    assert!(!twin.reporter.is_empty());
+    assert_eq!(twin.reporter.poll(START), Some(first));
+    assert!(twin.reporter.poll(START).unwrap().is_outcome);
+    assert_eq!(twin.reporter.poll(START), None);
+}
+
+#[test]
 fn failures_are_told_with_their_code() {
     let new = image(2, 3000);
     let mut twin = Twin::factory();
