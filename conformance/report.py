@@ -36,9 +36,10 @@ Routes of the real service that Ostler does not serve answer with an error of Az
 with an empty 404 (`test_https.py::test_routes_of_the_real_service_say_that_they_are_not_supported`):
 
 - **Digital twin** routes.
-- **Cloud-to-device messages** and their feedback, **import and export jobs**.
+- **Import and export jobs**.
 - **AMQP**, on the device side as on the service side: use MQTT, or MQTT over WebSocket, on devices. `send_c2d_message`
-  and the receivers of the service SDKs need AMQP and cannot connect.
+  and the receivers of the service SDKs need AMQP and cannot connect; messages to devices are sent over REST, see
+  [rest.md](rest.md#messages-to-devices).
 - **Reading telemetry back.** Messages are parsed, acknowledged and shown live by `ostler monitor`; they are not
   stored, and there is no Event Hubs-compatible endpoint.
 - **Device provisioning** (DPS) and the HTTPS device API.
@@ -79,12 +80,13 @@ TABLES = {
         "configuration: create, read, list", "configuration: update and delete", "configuration: apply",
         "configuration: priority and removal", "configuration: modules and edge",
         "configuration: metrics and test queries", "configuration: shapes", "configuration: survives kill -9",
+        "feedback on messages", "message queues: limits and purge",
         "service sign-in and rights", "errors: bodies and headers", "paths, versions, unknown routes", NOT_OFFERED,
     ],
     "Device side": [
         "sign-in: key", "sign-in: SAS token", "sign-in: X.509 thumbprint", "sign-in: X.509 authority",
         "sign-in: modules", "sign-in: refused", "sign-in: user names of every SDK generation",
-        "telemetry", "twin: read", "twin: report", "twin: errors", "twin: desired notifications", "methods",
+        "telemetry", "cloud-to-device messages", "feedback on messages", "twin: read", "twin: report", "twin: errors", "twin: desired notifications", "methods",
         "session: subscriptions persist", "reconnect: after a cut", "reconnect: after a stop",
         "reconnect: after kill -9", "takeover", "thrown out: disabled, deleted, keys changed",
         "MQTT: connection rules", "MQTT: subscriptions", "MQTT: publishing rules", "MQTT: will",

@@ -47,6 +47,13 @@ export class Device {
     return within(done, 'the answer to a report');
   }
 
+  /** The messages from now on, as an async iterator with a deadline per item. */
+  messages() {
+    const messages = on(this.news, 'message');
+    this.client.on('message', (message) => this.news.emit('message', message));
+    return { next: () => within(messages.next(), 'a message').then(({ value }) => value[0]) };
+  }
+
   /** The desired patches from now on, as an async iterator with a deadline per item. */
   desired(twin) {
     const patches = on(this.news, 'desired');

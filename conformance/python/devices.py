@@ -43,6 +43,7 @@ class Driver:
         self.client = client
         self.desired = queue.Queue()
         self.methods = queue.Queue()
+        self.messages = queue.Queue()
         self.connection_changes = queue.Queue()
         self.background_errors = queue.Queue()
 
@@ -97,6 +98,9 @@ class Driver:
             pass
         return patch[key]
 
+    def next_message(self, timeout=DEADLINE):
+        return self.messages.get(timeout=timeout)
+
     def next_method(self, timeout=DEADLINE):
         return self.methods.get(timeout=timeout)
 
@@ -131,6 +135,9 @@ class Sync(Driver):
 
     def watch_desired(self):
         self._set("on_twin_desired_properties_patch_received", self.desired.put)
+
+    def watch_messages(self):
+        self._set("on_message_received", self.messages.put)
 
     def watch_connection(self):
         self.client.on_connection_state_change = lambda: self.connection_changes.put(self.client.connected)
@@ -183,6 +190,12 @@ class Aio(Driver):
             self.desired.put(patch)
 
         self._set("on_twin_desired_properties_patch_received", received)
+
+    def watch_messages(self):
+        async def received(message):
+            self.messages.put(message)
+
+        self._set("on_message_received", received)
 
     def watch_connection(self):
         async def changed():

@@ -68,6 +68,8 @@ pub const MESSAGE_DELIVERIES_DEFAULT: u32 = 10;
 pub const MESSAGE_DELIVERIES: std::ops::RangeInclusive<u32> = 1..=100;
 /// Messages that a connection may hold without having confirmed them.
 pub const MESSAGES_IN_FLIGHT_PER_CONNECTION: usize = 8;
+/// Seconds for which a message is lent to a device that asks for one (device §8.1).
+pub const MESSAGE_LEASE_SECS: i64 = 60;
 /// Outcomes in one batch of feedback (device §3.6).
 pub const FEEDBACK_BATCH: usize = 64;
 /// Outcomes that wait for whoever reads feedback; later ones are not told.

@@ -55,6 +55,16 @@ impl Hub {
     }
 }
 
+impl Hub {
+    /// As [`Hub::telemetry`], of a device or module that has no connection and was signed in for one request.
+    pub fn telemetry_over_request(&self, id: &EntityId, bytes: usize, make: impl FnOnce() -> Telemetry) {
+        self.stats().telemetry_messages.add(1);
+        self.stats().telemetry_bytes.add(bytes as u64);
+        self.note_request(id);
+        self.events().emit(|| about(id, self.now(), EventKind::Telemetry(make())));
+    }
+}
+
 /// Calls a method on whoever is connected, counts it and shows it to watchers.
 pub(crate) async fn ask(
     bus: &LocalBus,

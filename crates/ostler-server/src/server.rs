@@ -178,6 +178,8 @@ fn hub_options(config: &Config) -> Options {
         skew_secs: i64::try_from(limits.clock_skew.as_secs()).unwrap_or(i64::MAX),
         sign_in_failures: (limits.sign_in_failure_burst, limits.sign_in_failure_rate),
         job_retention_days: limits.job_retention.as_secs() / (24 * 3600),
+        message_ttl_secs: i64::try_from(limits.message_ttl.as_secs()).unwrap_or(i64::MAX),
+        message_deliveries: limits.message_deliveries,
         dialect: config.compat.dialect(),
         files: file_options(config),
         ..Options::default()

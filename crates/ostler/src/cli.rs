@@ -5,7 +5,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::command::{
-    backup, ca, completions, config, demo, device, doctor, file, firmware, job, method, module, monitor,
+    backup, ca, completions, config, demo, device, doctor, file, firmware, job, message, method, module, monitor,
     policy, query, serve, simulate, status, twin,
 };
 use crate::exit::{Failure, Result, EXIT_CODES};
@@ -54,6 +54,9 @@ pub enum Command {
     Query(query::Args),
     /// Call methods of devices
     Method(method::Args),
+    /// Send messages to devices that wait for them, and read what became of these
+    #[command(visible_alias = "messages")]
+    Message(message::Args),
     /// Automatic configurations: settings that every twin gets that meets a condition
     #[command(visible_alias = "configs")]
     Config(config::Args),
@@ -99,6 +102,7 @@ impl Command {
             Self::Twin(args) => block_on(twin::run(args, out)),
             Self::Query(args) => block_on(query::run(args, out)),
             Self::Method(args) => block_on(method::run(args, out)),
+            Self::Message(args) => block_on(message::run(args, out)),
             Self::Config(args) => block_on(config::run(args, out)),
             Self::Job(args) => block_on(job::run(args, out)),
             Self::Firmware(args) => block_on(firmware::run(args, out)),

@@ -108,17 +108,23 @@ fn insert<'k>(object: &mut JsonObject, key: &'k str, value: Value) -> std::resul
 
 /// A file's text, or stdin's for `-`.
 pub fn text(path: &Path) -> Result<String> {
-    let mut text = String::new();
+    String::from_utf8(bytes(path)?)
+        .map_err(|_| Failure::failed(format!("{}: it is not UTF-8 text", name(path))))
+}
+
+/// A file's bytes, or stdin's for `-`.
+pub fn bytes(path: &Path) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
     let read = if path == Path::new("-") {
-        io::stdin().lock().take(MAX_INPUT + 1).read_to_string(&mut text)
+        io::stdin().lock().take(MAX_INPUT + 1).read_to_end(&mut bytes)
     } else {
-        File::open(path).and_then(|file| file.take(MAX_INPUT + 1).read_to_string(&mut text))
+        File::open(path).and_then(|file| file.take(MAX_INPUT + 1).read_to_end(&mut bytes))
     };
     match read {
         Ok(length) if length as u64 > MAX_INPUT => {
             Err(Failure::failed(format!("{}: longer than {} MiB", name(path), MAX_INPUT >> 20)))
         }
-        Ok(_) => Ok(text),
+        Ok(_) => Ok(bytes),
         Err(error) => Err(Failure::file(Path::new(&name(path)), &error)),
     }
 }

@@ -19,6 +19,7 @@
 
 mod document;
 mod feedback;
+mod lease;
 mod round;
 mod table;
 
@@ -57,6 +58,10 @@ pub struct CloudMessage {
     /// What it says.
     pub content: Message,
 }
+
+/// Names a message that is lent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MessageLock(pub u128);
 
 /// A message that was accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -173,20 +173,9 @@ impl Hub {
             queue.next_for(connection, window).cloned().collect::<Vec<Entry>>()
         };
         let entries = self.messages.table.read(id, |slot| next(&slot.queue)).unwrap_or_default();
-        let mut unreadable = Settlement::default();
         for entry in entries {
             let sequence = entry.sequence;
-            let Some(content) = self.content_of(id, sequence).await? else {
-                unreadable.ended.push((sequence, Outcome::DeliveryCountExceeded));
-                continue;
-            };
-            let message = CloudMessage {
-                sequence,
-                deliveries: entry.deliveries,
-                enqueued: entry.enqueued,
-                expires: entry.expires,
-                content,
-            };
+            let Some(message) = self.readable_message(id, entry, turn).await? else { continue };
             // Held before it is handed over, so that a quick confirmation finds its holder.
             let hold = |queue: &mut ostler_core::message::Queue| {
                 queue.hold(sequence, Holder::Connection(connection));
@@ -197,7 +186,25 @@ impl Hub {
             }
             self.stats().messages_delivered.add(1);
         }
-        self.carry_out(id, unreadable, turn).await
+        Ok(())
+    }
+
+    /// A message with what it says; nothing, and its end, if that is lost for good.
+    pub(super) async fn readable_message(
+        &self,
+        id: &EntityId,
+        entry: Entry,
+        turn: &Turn,
+    ) -> Result<Option<CloudMessage>, Error> {
+        let Entry { sequence, deliveries, enqueued, expires, .. } = entry;
+        match self.content_of(id, sequence).await? {
+            Some(content) => Ok(Some(CloudMessage { sequence, deliveries, enqueued, expires, content })),
+            None => {
+                let ended = vec![(sequence, Outcome::DeliveryCountExceeded)];
+                self.carry_out(id, Settlement { ended, returned: Vec::new() }, turn).await?;
+                Ok(None)
+            }
+        }
     }
 
     /// What a message says; nothing if that is lost for good.

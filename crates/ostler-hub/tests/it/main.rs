@@ -6,6 +6,7 @@ mod access;
 mod configurations;
 mod jobs;
 mod messages;
+mod messages_model;
 mod methods;
 mod model;
 mod registry;

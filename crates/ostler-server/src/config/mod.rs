@@ -146,6 +146,10 @@ pub struct Limits {
     pub query_columns: u64,
     /// How long a job that has ended is kept.
     pub job_retention: Duration,
+    /// How long a message to a device waits when its sender does not say.
+    pub message_ttl: Duration,
+    /// How often such a message is handed out.
+    pub message_deliveries: u32,
     /// Bytes of all uploaded files.
     pub files_total: u64,
     /// Bytes of one uploaded file.
@@ -379,6 +383,8 @@ impl<'a> Reader<'a> {
             mqtt_output: self.number("mqtt-output-limit", 1 << 16, 1 << 30),
             query_columns: self.number("query-columns-limit", 0, 1 << 40),
             job_retention: self.duration("job-retention", DAY, 3650 * DAY),
+            message_ttl: self.duration("message-ttl", Duration::from_secs(60), 2 * DAY),
+            message_deliveries: self.number("message-deliveries", 1, 100),
             files_total: self.number("files-limit", 0, 1 << 50),
             file_size: self.number("file-size-limit", 1, 1 << 42),
             file_disk_reserve: self.number("file-disk-reserve", 0, 1 << 50),

@@ -74,6 +74,8 @@ pub const SETTINGS: &[Setting] = &[
     setting("mqtt-output-limit", "bytes", "1048576", "Output waiting per MQTT connection before the hub stops serving it."),
     setting("query-columns-limit", "bytes, 0 = none", "134217728", "Memory for the columns that the hub builds of properties that queries ask for again and again."),
     setting("job-retention", "duration, 1d to 3650d", "30d", "How long a job that has ended, and what became of it on each device, can be looked up."),
+    setting("message-ttl", "duration, 1m to 2d", "1h", "How long a message to a device waits when its sender does not say."),
+    setting("message-deliveries", "times, 1 to 100", "10", "How often a message to a device is handed out before it is given up."),
     setting("files-limit", "bytes", "10737418240", "What the files that devices upload may take on the disk, all together."),
     setting("file-size-limit", "bytes", "1073741824", "What one uploaded file may have."),
     setting("file-disk-reserve", "bytes", "268435456", "What uploads leave free on the disk, so that the hub can go on writing its own data."),

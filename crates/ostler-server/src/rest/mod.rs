@@ -15,6 +15,7 @@ mod body;
 mod configurations;
 mod connection;
 mod device;
+mod device_messages;
 mod error;
 mod events;
 mod extension;

@@ -10,7 +10,10 @@ use super::authorise::Grants;
 use super::body::{self, BodyError};
 use super::connection::Pulse;
 use super::websocket::{Handshake, Refusal};
-use super::{blob, configurations, device, extension, files, jobs, messages, pages, query, registry, twins};
+use super::{
+    blob, configurations, device, device_messages, extension, files, jobs, messages, pages, query, registry,
+    twins,
+};
 use crate::app::App;
 use crate::config::Compat;
 use crate::peer::Peer;
@@ -39,6 +42,8 @@ const METHOD_BODY: usize = ostler_core::limits::METHOD_PAYLOAD_BYTES + 32 * 1024
 const TWIN_BODY: usize = 1 << 20;
 /// A configuration: content for all the modules of an edge device, and queries.
 const CONFIGURATION_BODY: usize = 1 << 20;
+/// Telemetry: the largest message, or a batch of as much in base64 with its names.
+const EVENTS_BODY: usize = 2 * ostler_core::limits::TELEMETRY_BYTES;
 /// A hundred entries with twins.
 const BULK_BODY: usize = 8 << 20;
 
@@ -274,7 +279,12 @@ fn options(allowed: &str) -> Answer {
 /// The device or module that makes a call by itself.
 fn speaker(call: &Call) -> Option<EntityId> {
     match call {
-        Call::StartUpload(device) | Call::FinishUpload(device, _) => Some(device.into()),
+        Call::StartUpload(device)
+        | Call::FinishUpload(device, _)
+        | Call::ReceiveMessage(device)
+        | Call::CompleteMessage(device, _)
+        | Call::AbandonMessage(device, _) => Some(device.into()),
+        Call::SendEvent(id) => Some(id.clone()),
         _ => None,
     }
 }
@@ -285,6 +295,7 @@ fn body_limit(call: &Call) -> Option<usize> {
         Call::InvokeMethod(_) => Some(METHOD_BODY),
         Call::PatchTwin(_) | Call::ReplaceTwin(_) => Some(TWIN_BODY),
         Call::Bulk => Some(BULK_BODY),
+        Call::SendEvent(_) => Some(EVENTS_BODY),
         Call::SendMessage(_) => Some(ostler_core::limits::MESSAGE_BYTES),
         Call::PutJob(..) | Call::DryRunJob => Some(TWIN_BODY),
         // One client sends an empty object along with a cancellation (service §1.3).
@@ -335,6 +346,14 @@ async fn dispatch(context: &Context<'_>, call: Call, body: &[u8]) -> Result<Answ
         Call::DeleteConfiguration(id) => configurations::delete(context, &id).await,
         Call::StartUpload(device) => files::start(context, &device, body).await,
         Call::FinishUpload(device, id) => files::finish(context, &device, id.as_deref(), body).await,
+        Call::SendEvent(id) => device_messages::send(context, &id, body),
+        Call::ReceiveMessage(device) => device_messages::receive(context, &device).await,
+        Call::CompleteMessage(device, lock) => {
+            device_messages::complete(context, &device, lock.as_deref().unwrap_or_default()).await
+        }
+        Call::AbandonMessage(device, lock) => {
+            device_messages::abandon(context, &device, lock.as_deref().unwrap_or_default()).await
+        }
         Call::ListFiles => files::list(context).await,
         Call::GetFile(file) => files::get(context, &file).await,
         Call::DeleteFile(file) => files::delete(context, &file).await,

@@ -4,6 +4,7 @@
 
 mod follow;
 mod golden;
+mod messages;
 mod support;
 
 use std::time::Duration;

@@ -4,9 +4,10 @@
 //!
 //! Invariant: header names are compared in lower case, as HTTP hands them over.
 
-use super::fields::InvalidBody;
+use super::fields::{json, Fields, InvalidBody};
 use super::identity::write_list;
 use crate::topic::Bag;
+use base64::prelude::{Engine, BASE64_STANDARD};
 use ostler_core::json::ObjectWriter;
 use ostler_core::message::{Feedback, Message, Outcome};
 use ostler_core::time::Timestamp;
@@ -16,6 +17,111 @@ pub const PROPERTY_PREFIX: &str = "iothub-app-";
 /// The sender's own properties as a bag (device §3.2): keeps case, order, spaces at the edges and absent values, which
 /// headers of their own do not.
 pub const PROPERTIES_HEADER: &str = "ostler-properties";
+
+/// The media type of several telemetry messages in one body (device §8.1).
+pub const BATCH_MEDIA_TYPE: &str = "application/vnd.microsoft.iothub.json";
+
+/// A telemetry message that came over HTTP.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Event {
+    /// System properties by the names they have everywhere else (device §3.3).
+    pub system: Vec<(String, Option<String>)>,
+    /// The sender's own.
+    pub application: Vec<(String, Option<String>)>,
+    /// Any bytes.
+    pub body: Vec<u8>,
+}
+
+/// Headers and what they mean (device §8.1).
+const EVENT_HEADERS: [(&str, &str); 13] = [
+    ("iothub-messageid", "message-id"),
+    ("iothub-correlationid", "correlation-id"),
+    ("iothub-userid", "user-id"),
+    ("iothub-to", "to"),
+    ("iothub-expiry", "absolute-expiry-time"),
+    ("iothub-ack", "iothub-ack"),
+    ("iothub-contenttype", "content-type"),
+    ("iothub-contentencoding", "content-encoding"),
+    ("iothub-interface-id", "iothub-interface-id"),
+    ("iothub-messageschema", "iothub-message-schema"),
+    ("iothub-creationtimeutc", "iothub-creation-time-utc"),
+    ("iothub-operation", "iothub-operation"),
+    ("dt-subject", "dt-subject"),
+];
+
+impl Event {
+    /// What it counts towards the limit of a message (device §3.7).
+    pub fn size(&self) -> usize {
+        let value = |value: &Option<String>| value.as_ref().map_or(0, String::len);
+        let system: usize = self.system.iter().map(|(_, text)| value(text)).sum();
+        let own: usize = self.application.iter().map(|(name, text)| name.len() + value(text)).sum();
+        self.body.len() + system + own
+    }
+
+    fn set(&mut self, name: &str, value: &str) {
+        let lower = name.to_ascii_lowercase();
+        match EVENT_HEADERS.iter().find(|(header, _)| *header == lower) {
+            Some((_, meaning)) => self.system.push(((*meaning).to_owned(), Some(value.to_owned()))),
+            None => {
+                let own =
+                    if lower.starts_with(PROPERTY_PREFIX) { &name[PROPERTY_PREFIX.len()..] } else { name };
+                self.application.push((own.to_owned(), Some(value.to_owned())));
+            }
+        }
+    }
+}
+
+/// Makes a telemetry message of a request's headers, names in lower case, and its body.
+///
+/// # Errors
+/// [`InvalidBody`] names the header.
+pub fn read_event<'h>(
+    headers: impl Iterator<Item = (&'h str, &'h [u8])>,
+    body: &[u8],
+) -> Result<Event, InvalidBody> {
+    let mut event = Event { body: body.to_vec(), ..Event::default() };
+    for (name, value) in headers {
+        if name.starts_with(PROPERTY_PREFIX) || EVENT_HEADERS.iter().any(|(header, _)| *header == name) {
+            let text = std::str::from_utf8(value)
+                .map_err(|_| InvalidBody::argument(format!("{name} is not UTF-8 text")))?;
+            event.set(name, text);
+        }
+    }
+    Ok(event)
+}
+
+/// Reads a batch of telemetry messages (device §8.1).
+///
+/// # Errors
+/// [`InvalidBody`] says which message is wrong.
+pub fn read_events(body: &[u8]) -> Result<Vec<Event>, InvalidBody> {
+    let shape = |n: usize| InvalidBody::shape(format!("message {n} must be an object with a body"));
+    let list = json(body)?;
+    let items = list.elements().ok_or_else(|| InvalidBody::shape("the body must be a list of messages"))?;
+    let mut events = Vec::with_capacity(items.len());
+    for (n, item) in items.into_iter().enumerate() {
+        let fields = Fields::of(item).ok_or_else(|| shape(n))?;
+        let text = fields.string("body")?.ok_or_else(|| shape(n))?;
+        let body = if fields.boolean("base64Encoded")? == Some(false) {
+            text.as_bytes().to_vec()
+        } else {
+            BASE64_STANDARD
+                .decode(text.as_bytes())
+                .map_err(|_| InvalidBody::argument(format!("the body of message {n} is not base64")))?
+        };
+        let mut event = Event { body, ..Event::default() };
+        if let Some(properties) = fields.given("properties").and_then(|value| value.members()) {
+            for (name, value) in properties {
+                let value = value.as_string().ok_or_else(|| {
+                    InvalidBody::argument(format!("a property of message {n} is not a text"))
+                })?;
+                event.set(&name, &value);
+            }
+        }
+        events.push(event);
+    }
+    Ok(events)
+}
 
 /// What became of one message, as it is told.
 #[derive(Clone, Copy, Debug)]
@@ -189,6 +295,29 @@ mod tests {
         let headers = [("iothub-app-x", &b"\xff"[..])];
         let error = read_message(headers.into_iter(), b"").unwrap_err();
         assert_eq!(error.text, "iothub-app-x is not UTF-8 text");
+    }
+
+    #[test]
+    fn telemetry() {
+        let headers =
+            [("iothub-app-k", &b"v"[..]), ("iothub-messageid", b"m"), ("host", b"h"), ("dt-subject", b"s")];
+        let event = read_event(headers.into_iter(), b"hi").unwrap();
+        let some = |text: &str| Some(text.to_owned());
+        assert_eq!(event.application, [("k".to_owned(), some("v"))]);
+        assert_eq!(
+            event.system,
+            [("message-id".to_owned(), some("m")), ("dt-subject".to_owned(), some("s"))]
+        );
+        assert_eq!(event.size(), 2 + 1 + 1 + 1 + 1);
+        let batch = br#"[{"body":"aGk=","properties":{"iothub-app-K":"v","bare":"w","iothub-messageid":"m"}},
+            {"body":"plain","base64Encoded":false}]"#;
+        let events = read_events(batch).unwrap();
+        assert_eq!((events[0].body.as_slice(), events[1].body.as_slice()), (&b"hi"[..], &b"plain"[..]));
+        assert_eq!(events[0].application, [("K".to_owned(), some("v")), ("bare".to_owned(), some("w"))]);
+        assert_eq!(events[0].system, [("message-id".to_owned(), some("m"))]);
+        for bad in ["{}", "[1]", "[{}]", r#"[{"body":"?"}]"#, r#"[{"body":"","properties":{"a":1}}]"#] {
+            assert!(read_events(bad.as_bytes()).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ pub mod doctor;
 pub mod file;
 pub mod firmware;
 pub mod job;
+pub mod message;
 pub mod method;
 pub mod module;
 pub mod monitor;

@@ -175,6 +175,34 @@ fn methods_of_devices_that_are_away() {
 }
 
 #[test]
+fn messages_and_what_becomes_of_them() {
+    let hub = Hub::start();
+    hub.run(&["message", "send", "d", "hello"]).fails(3);
+    hub.run(&["device", "create", "d"]).ok();
+    let send =
+        ["message", "send", "d", "hello", "--ack", "full", "--property", "Colour=red", "--property", "flag"];
+    let sent =
+        hub.run(&[&send[..], &["--message-id", "m-1", "--ttl", "10m", "-o", "json"]].concat()).ok().json();
+    assert_eq!((sent["messageId"].as_str(), sent["deviceId"].as_str()), (Some("m-1"), Some("d")));
+    let picture = hub.folder().join("picture");
+    std::fs::write(&picture, [0, 0xff, 0]).unwrap();
+    hub.run(&["message", "send", "d", "--file", picture.to_str().unwrap()]).ok();
+    hub.run(&["message", "send", "d"]).fails(2);
+    hub.run(&["message", "send", "d", "x", "--ttl", "3d"]).fails(1);
+    let waiting = hub.run(&["device", "show", "d", "-o", "json"]).ok().json();
+    assert_eq!(waiting["cloudToDeviceMessageCount"], 2);
+    assert_eq!(hub.run(&["message", "feedback", "-o", "json"]).ok().json(), serde_json::json!([]));
+    let purged = hub.run(&["message", "purge", "d", "-o", "json"]).ok().json();
+    assert_eq!(purged["totalMessagesPurged"], 2);
+    let kept = hub.run(&["message", "feedback", "--keep"]).ok().stdout;
+    assert!(kept.contains("m-1") && kept.contains("Purged"), "{kept}");
+    let told = hub.run(&["message", "feedback", "-o", "json"]).ok().json();
+    assert_eq!(told[0]["statusCode"], "Purged");
+    assert_eq!(hub.run(&["message", "feedback", "-o", "json"]).ok().json(), serde_json::json!([]));
+    hub.run(&["message", "purge", "nobody"]).fails(3);
+}
+
+#[test]
 fn policies_and_their_rights() {
     let hub = Hub::start();
     let listed = hub.run(&["policy", "list", "-o", "json"]).ok().json();
@@ -278,6 +306,8 @@ fn a_strict_hub_says_what_it_lacks() {
     hub.run(&["twin", "show", "d"]).ok();
     let ran = hub.run(&["policy", "list"]).fails(3);
     assert!(ran.stderr.contains("--compat strict"), "{}", ran.stderr);
+    hub.run(&["message", "send", "d", "x"]).fails(3);
+    hub.run(&["message", "feedback"]).ok();
     hub.run(&["doctor"]).ok();
 }
 

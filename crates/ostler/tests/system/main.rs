@@ -13,5 +13,6 @@ mod crash;
 mod faults;
 mod hostile;
 mod jobs;
+mod messages;
 mod operations;
 mod support;

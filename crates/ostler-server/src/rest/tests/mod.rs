@@ -5,6 +5,7 @@ mod bounds;
 mod files;
 mod harness;
 mod jobs;
+mod messages;
 mod query;
 mod query_fixtures;
 mod routes;

@@ -77,9 +77,18 @@ impl Device {
 
     /// Subscribes at QoS 0 and waits for the SUBACK.
     pub fn subscribe(&mut self, filter: &str) -> io::Result<()> {
+        self.subscribe_at(filter, 0)
+    }
+
+    /// Subscribes at QoS 1 and waits for the SUBACK.
+    pub fn subscribe_acked(&mut self, filter: &str) -> io::Result<()> {
+        self.subscribe_at(filter, 1)
+    }
+
+    fn subscribe_at(&mut self, filter: &str, qos: u8) -> io::Result<()> {
         let mut body = self.take_id().to_be_bytes().to_vec();
         string(&mut body, filter);
-        body.push(0);
+        body.push(qos);
         self.stream.write_all(&packet(0x82, &body))?;
         let answer = self.until(|packet| packet.first == 0x90)?;
         if answer.body.last() == Some(&0x80) {
@@ -114,6 +123,15 @@ impl Device {
         split(&found)
             .map(|(topic, payload)| (topic.to_owned(), payload.to_vec()))
             .ok_or_else(|| io::ErrorKind::InvalidData.into())
+    }
+
+    /// The next QoS 1 PUBLISH whose topic starts so, acknowledged: its topic and payload.
+    pub fn until_message(&mut self, prefix: &str) -> io::Result<(String, Vec<u8>)> {
+        let found = self.until(|packet| split(packet).is_some_and(|(topic, _)| topic.starts_with(prefix)))?;
+        let (topic, payload) = split(&found).ok_or(io::ErrorKind::InvalidData)?;
+        let id = found.body.get(2 + topic.len()..4 + topic.len()).ok_or(io::ErrorKind::InvalidData)?;
+        self.stream.write_all(&packet(0x40, id))?;
+        Ok((topic.to_owned(), payload.to_vec()))
     }
 
     /// The next packet of this kind; others are kept for later.
