@@ -42,7 +42,7 @@ with an empty 404 (`test_https.py::test_routes_of_the_real_service_say_that_they
   [rest.md](rest.md#messages-to-devices).
 - **Reading telemetry back.** Messages are parsed, acknowledged and shown live by `ostler monitor`; they are not
   stored, and there is no Event Hubs-compatible endpoint.
-- **Device provisioning** (DPS) and the HTTPS device API.
+- **Device provisioning** (DPS).
 """
 
 TRUST = """\

@@ -12,7 +12,7 @@
 use ostler_core::id::EntityId;
 use ostler_core::message::{Confirmed, Entry, Queue};
 use ostler_core::time::Timestamp;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use std::collections::BTreeSet;
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -43,7 +43,8 @@ type Slots = hashbrown::HashMap<EntityId, Slot, foldhash::fast::RandomState>;
 
 /// See the module documentation.
 pub(crate) struct Table {
-    slots: Mutex<Slots>,
+    /// Queries count what is in them from all cores.
+    slots: RwLock<Slots>,
     /// Messages in all queues.
     total: AtomicUsize,
     turns: Box<[Arc<tokio::sync::Mutex<()>>]>,
@@ -56,7 +57,7 @@ pub(crate) struct Table {
 impl Default for Table {
     fn default() -> Table {
         Table {
-            slots: Mutex::default(),
+            slots: RwLock::default(),
             total: AtomicUsize::new(0),
             turns: (0..TURNS).map(|_| Arc::default()).collect(),
             hasher: foldhash::fast::RandomState::default(),
@@ -83,12 +84,12 @@ impl Table {
         if self.total() == 0 {
             return 0;
         }
-        self.slots.lock().get(id).map_or(0, |slot| slot.queue.len())
+        self.slots.read().get(id).map_or(0, |slot| slot.queue.len())
     }
 
     /// Looks at a queue, if there is one.
     pub(super) fn read<T>(&self, id: &EntityId, look: impl FnOnce(&Slot) -> T) -> Option<T> {
-        self.slots.lock().get(id).map(look)
+        self.slots.read().get(id).map(look)
     }
 
     /// Changes a queue, if there is one. The turn must be held.
@@ -98,7 +99,7 @@ impl Table {
         _turn: &Turn,
         change: impl FnOnce(&mut Queue) -> T,
     ) -> Option<T> {
-        let mut slots = self.slots.lock();
+        let mut slots = self.slots.write();
         let slot = slots.get_mut(id)?;
         let before = slot.queue.len();
         let result = change(&mut slot.queue);
@@ -109,7 +110,7 @@ impl Table {
 
     /// Adds a message that is durable. The turn must be held, unless nobody else can be there yet.
     pub(super) fn push(&self, id: &EntityId, generation_id: u64, entry: Entry) {
-        let mut slots = self.slots.lock();
+        let mut slots = self.slots.write();
         let slot = slots.entry(id.clone()).or_insert_with(|| Slot {
             generation_id,
             queue: Queue::default(),
@@ -152,7 +153,7 @@ impl Table {
 
     /// Has a queue looked at again at this time, whatever it holds.
     pub(super) fn look_again(&self, id: &EntityId, at: Timestamp) {
-        if let Some(slot) = self.slots.lock().get_mut(id) {
+        if let Some(slot) = self.slots.write().get_mut(id) {
             let due = slot.due.map_or(at, |due| due.min(at));
             self.set_timer(id, slot, Some(due));
         }
@@ -160,7 +161,7 @@ impl Table {
 
     /// The devices whose time has come, and when the next one's does.
     pub(super) fn due(&self, now: Timestamp) -> (Vec<EntityId>, Option<Timestamp>) {
-        let mut slots = self.slots.lock();
+        let mut slots = self.slots.write();
         let mut timers = self.timers.lock();
         let mut due = Vec::new();
         while let Some((at, _)) = timers.first() {
@@ -181,13 +182,13 @@ impl Table {
         if self.total() == 0 {
             return false;
         }
-        let mut slots = self.slots.lock();
+        let mut slots = self.slots.write();
         slots.get_mut(id).is_some_and(|slot| !std::mem::replace(&mut slot.scheduled, true))
     }
 
     /// Notes what a holder said of a message, for the next round.
     pub(super) fn confirm(&self, id: &EntityId, said: Confirmed) {
-        if let Some(slot) = self.slots.lock().get_mut(id) {
+        if let Some(slot) = self.slots.write().get_mut(id) {
             if slot.confirmed.len() < CONFIRMED {
                 slot.confirmed.push(said);
             }
@@ -196,7 +197,7 @@ impl Table {
 
     /// A round begins: what was confirmed since the last one. Who asks from now on asks for another.
     pub(super) fn begin_round(&self, id: &EntityId, _turn: &Turn) -> Vec<Confirmed> {
-        let mut slots = self.slots.lock();
+        let mut slots = self.slots.write();
         slots.get_mut(id).map_or_else(Vec::new, |slot| {
             slot.scheduled = false;
             std::mem::take(&mut slot.confirmed)
@@ -205,7 +206,7 @@ impl Table {
 
     /// A round could not be finished: what was confirmed counts in the next one.
     pub(super) fn put_back(&self, id: &EntityId, mut confirmed: Vec<Confirmed>) {
-        if let Some(slot) = self.slots.lock().get_mut(id) {
+        if let Some(slot) = self.slots.write().get_mut(id) {
             confirmed.append(&mut slot.confirmed);
             slot.confirmed = confirmed;
         }
@@ -213,7 +214,7 @@ impl Table {
 
     /// A round ends.
     pub(super) fn end_round(&self, id: &EntityId, _turn: &Turn) {
-        let mut slots = self.slots.lock();
+        let mut slots = self.slots.write();
         self.tidy(&mut slots, id);
     }
 }
