@@ -82,7 +82,7 @@ impl From<ConnectionStringError> for Error {
 pub enum ErrorKind {
     /// The device, module, policy or other thing does not exist.
     NotFound,
-    /// It exists already, or is in a state that forbids the operation (409).
+    /// It exists already, or is in a state that forbids the operation (409); a queue or another place is full (some 403).
     Conflict,
     /// It was changed since the etag was read (412).
     PreconditionFailed,
@@ -272,6 +272,17 @@ impl Fault {
                 ErrorKind::DeviceOffline
             }
             (Some(ErrorCode::GatewayTimeout), _) => ErrorKind::DeviceTimeout,
+            // Not every 403 is about rights.
+            (Some(ErrorCode::InvalidMessageExpiryTime), _) => ErrorKind::Invalid,
+            (
+                Some(
+                    ErrorCode::DeviceMaximumQueueDepthExceeded
+                    | ErrorCode::DeviceMaximumInflightMethodExceeded
+                    | ErrorCode::DeviceMaximumActiveFileUploadLimitExceeded
+                    | ErrorCode::IotHubQuotaExceeded,
+                ),
+                _,
+            ) => ErrorKind::Conflict,
             (_, 401 | 403) => ErrorKind::Unauthorized,
             (_, 404) => ErrorKind::NotFound,
             (_, 409) => ErrorKind::Conflict,

@@ -1,7 +1,7 @@
 //! Messages to devices, and what became of them.
 
 use bytes::Bytes;
-use ostler_service_sdk::{Ack, CloudMessage, ErrorCode, FeedbackStatus};
+use ostler_service_sdk::{Ack, CloudMessage, ErrorCode, ErrorKind, FeedbackStatus};
 use serde_json::json;
 
 use crate::support::{answer, device_id, Hub, Reply};
@@ -79,6 +79,7 @@ async fn a_purge_counts_and_a_full_queue_has_its_code() {
     let hub = Hub::start([answer(403, full), answer(200, purged)]).await;
     let error = hub.client.messages().send(&device_id("d"), &CloudMessage::new("x")).await.unwrap_err();
     assert_eq!(error.fault().unwrap().code, Some(ErrorCode::DeviceMaximumQueueDepthExceeded));
+    assert_eq!(error.kind(), ErrorKind::Conflict);
     assert_eq!(hub.client.messages().purge(&device_id("d")).await.unwrap(), 50);
     assert!(hub.lines()[1].starts_with("DELETE /devices/d/commands?"));
 }

@@ -30,7 +30,7 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// Put a message into a device's queue
-    Send(Send),
+    Send(Box<Send>),
     /// Read what became of messages
     Feedback(Feedback),
     /// Remove all messages from a device's queue
@@ -115,7 +115,7 @@ struct Purge {
 pub async fn run(args: Args, out: &Out) -> Result {
     let hub = args.hub.client()?;
     match args.action {
-        Action::Send(args) => send(&hub, args, out).await,
+        Action::Send(args) => send(&hub, *args, out).await,
         Action::Feedback(Feedback { watch: true, .. }) => watch(&hub, out).await,
         Action::Feedback(args) => feedback(&hub, args.keep, out).await,
         Action::Purge(args) => purge(&hub, &args.id, out).await,
