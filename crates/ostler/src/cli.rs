@@ -5,8 +5,8 @@
 use clap::{Parser, Subcommand};
 
 use crate::command::{
-    backup, ca, completions, config, demo, device, doctor, file, firmware, job, message, method, module, monitor,
-    policy, query, serve, simulate, status, twin,
+    backup, ca, completions, config, demo, device, doctor, file, firmware, job, message, method, module,
+    monitor, policy, query, serve, simulate, status, twin,
 };
 use crate::exit::{Failure, Result, EXIT_CODES};
 use crate::output::{ColorChoice, Format, Out};
