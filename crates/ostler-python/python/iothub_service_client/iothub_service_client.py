@@ -554,6 +554,13 @@ def _feedback_record(record):
     }
 
 
+def _message(value):
+    """A message of this module or of iothub_client, or text alone."""
+    if isinstance(value, str):
+        return IoTHubMessage(text(value))
+    return a(MessageBase)(value)
+
+
 class IoTHubMessaging(_ServiceClient):
     """Messages to devices, and what became of them. On this class the context is a callback's first argument."""
 
@@ -594,7 +601,7 @@ class IoTHubMessaging(_ServiceClient):
         if closer is not None:
             closer()
 
-    @takes(text, a(IoTHubMessage), anything, anything)
+    @takes(text, _message, anything, anything)
     def send_async(self, device_id, message, send_callback, context):
         callback(send_callback, "send_async")
         if self._courier is None:

@@ -2,6 +2,8 @@
 
 from typing import Any, Callable, ClassVar, Dict, List, Optional, Type, TypeVar, Union, overload
 
+from iothub_client.iothub_client import IoTHubMessage as _DeviceMessage
+
 __version__: str
 
 # str, or bytes in UTF-8.
@@ -361,7 +363,7 @@ class IoTHubMessaging:
     def send_async(
         self,
         device_id: _Text,
-        message: IoTHubMessage,
+        message: Union[IoTHubMessage, str, _DeviceMessage],
         send_callback: Callable[[_Context, IoTHubMessagingResult], object],
         context: _Context,
         /,
