@@ -121,6 +121,8 @@ for (const [name, transport] of Object.entries(TRANSPORTS)) {
       const messages = device.messages();
       await send(identity, 'before');
       assert.equal((await messages.next()).data.toString(), 'before');
+      // Until its acknowledgement has arrived, it would come again.
+      await eventually(async () => (await queued(identity)) === 0, 'the end of the queue');
       relay.cut();
       await send(identity, 'meanwhile');
       assert.equal((await messages.next()).data.toString(), 'meanwhile');

@@ -100,6 +100,8 @@ def test_a_message_sent_during_a_cut_comes_after_it(wire, device, connect, face)
     client.watch_messages()
     accepted(device, b"before")
     assert client.next_message().data == b"before"
+    # Until its acknowledgement has arrived, it would come again.
+    eventually(lambda: queued(device) == 0, what="the end of the queue")
     wire.cut()
     accepted(device, b"meanwhile")
     client.wait_for_change()
