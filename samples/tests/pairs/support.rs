@@ -21,6 +21,8 @@ pub struct Hub {
     _serve: Program,
     folder: TempDir,
     ready: Value,
+    /// The variable that tells programs whom to believe to be the hub.
+    pub trusted_by: &'static str,
 }
 
 impl Hub {
@@ -42,7 +44,7 @@ impl Hub {
             ready_file.exists()
         });
         let ready = serde_json::from_slice(&std::fs::read(&ready_file).unwrap()).unwrap();
-        Self { _serve: serve, folder, ready }
+        Self { _serve: serve, folder, ready, trusted_by: "OSTLER_CA_FILE" }
     }
 
     /// A folder that lives as long as the hub.
@@ -90,7 +92,7 @@ impl Hub {
 
     fn sample(&self, program: &str) -> Command {
         let mut command = Command::new(built(program));
-        command.env("OSTLER_CA_FILE", self.ca_file());
+        command.env(self.trusted_by, self.ca_file());
         command
     }
 }
