@@ -32,6 +32,8 @@ use crate::runtime::{rest, shared};
 
 /// Messages, calls and twins that wait to be taken; more stay in the SDK, or at the hub.
 const WAITING_EVENTS: usize = 256;
+/// Who calls a method waits no longer (device §6); a call that a program forgets must not keep others out.
+const CALL_LIFETIME: Duration = Duration::from_secs(300);
 /// What the hub gets beyond a call's own time to say that it is over.
 const CALL_MARGIN: Duration = Duration::from_secs(30);
 /// What next_event says when the time was up.
@@ -357,7 +359,9 @@ impl DeviceClient {
                 let (answer, answered) = oneshot::channel();
                 calls.lock().unwrap_or_else(PoisonError::into_inner).insert(id, answer);
                 outlet.tell_in_turn(Event::Method { call: id, name: call.name, payload: call.payload }).await;
-                answered.await.ok().flatten()
+                let outcome = tokio::time::timeout(CALL_LIFETIME, answered).await;
+                calls.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+                outcome.ok().and_then(Result::ok).flatten()
             }
         });
     }

@@ -48,6 +48,8 @@ LINGER = 3.0
 GRACE = 1.5
 #: Seconds until a token is asked for again that the edge runtime did not sign.
 RENEWAL_RETRY = 30.0
+#: Calls that wait for device_method_response.
+MAX_CALLS = 1024
 #: What a report is answered with when its client ends first.
 DESTROYED = 408
 #: With this variable set, a method that gets no answer is answered at once, with 501 or 500.
@@ -316,6 +318,9 @@ class Session:
         if registered is not None:
             method_id = next(_tokens)
             self._calls[method_id] = call
+            if len(self._calls) > MAX_CALLS:
+                # The oldest one, which its caller has given up long since.
+                del self._calls[next(iter(self._calls))]
             _call(registered[0], name, payload, method_id, registered[1])
             return
         registered = self._callbacks.get("methods")
