@@ -74,7 +74,7 @@ impl Default for FileOptions {
             folder: None,
             total_bytes: 10 << 30,
             file_bytes: 1 << 30,
-            spared_bytes: 256 << 20,
+            spared_bytes: 512 << 20,
             upload_secs: 3600,
             keep_secs: None,
         }

@@ -78,7 +78,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("message-deliveries", "times, 1 to 100", "10", "How often a message to a device is handed out before it is given up."),
     setting("files-limit", "bytes", "10737418240", "What the files that devices upload may take on the disk, all together."),
     setting("file-size-limit", "bytes", "1073741824", "What one uploaded file may have."),
-    setting("file-disk-reserve", "bytes", "268435456", "What uploads leave free on the disk, so that the hub can go on writing its own data."),
+    setting("file-disk-reserve", "bytes", "536870912", "What uploads leave free on the disk: twice what the hub keeps for its own data, so that files never stop it."),
     setting("file-upload-lifetime", "duration, 1m to 1d", "1h", "From the start of a file upload to its end; then its place is free and what was sent of it is removed."),
     setting("file-retention", "duration, 0s = until somebody deletes it", "0s", "How long an uploaded file is kept."),
     setting(
