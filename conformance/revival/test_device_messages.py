@@ -42,7 +42,7 @@ def test_a_message_comes_with_its_properties(device, provider):
     client.set_option("MinimumPollingTime", 2)
     client.set_message_callback(received, 5)
     properties = [("temperatureAlert", "false"), ("Größe", "a b&c"), ("empty", "")]
-    send(device, "Zürich".encode(), properties, messageid="m-1", correlationid="c-1", ack="full")
+    send(device, "Zürich".encode(), properties, messageid="m-1", correlationid="c-1", ack="negative")
     message, context = received.next()
     assert context == 5
     assert message.get_content_type() is IoTHubMessageContent.BYTEARRAY
