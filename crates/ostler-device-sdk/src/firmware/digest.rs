@@ -9,6 +9,16 @@ use ring::digest::{Context, SHA256};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A SHA-256.
+///
+/// ```
+/// use ostler_device_sdk::firmware::{Digest, Hasher};
+///
+/// let mut hasher = Hasher::new();
+/// hasher.update(b"a");
+/// hasher.update(b"bc");
+/// assert_eq!(hasher.finish(), Digest::of(b"abc"));
+/// assert_eq!(Digest::of(b"abc").to_string().parse(), Ok(Digest::of(b"abc")));
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Digest([u8; 32]);
 

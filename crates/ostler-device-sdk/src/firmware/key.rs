@@ -36,6 +36,16 @@ pub enum BadKey {
 }
 
 /// A key that signatures are checked with.
+///
+/// ```
+/// use ostler_device_sdk::firmware::{PublicKey, SigningKey};
+///
+/// let key = SigningKey::generate()?;
+/// let public: PublicKey = key.public().to_pem().parse()?;
+/// assert!(public.verifies(b"text", &key.sign(b"text")));
+/// assert_eq!(public.to_base64().parse(), Ok(public));
+/// # Ok::<(), ostler_device_sdk::firmware::BadKey>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PublicKey([u8; 32]);
 
@@ -87,6 +97,14 @@ impl fmt::Debug for PublicKey {
 }
 
 /// A key that signs.
+///
+/// ```
+/// use ostler_device_sdk::firmware::SigningKey;
+///
+/// let key = SigningKey::generate()?;
+/// assert_eq!(SigningKey::from_pem(&key.to_pem())?.public(), key.public());
+/// # Ok::<(), ostler_device_sdk::firmware::BadKey>(())
+/// ```
 pub struct SigningKey {
     pair: Ed25519KeyPair,
     /// The PKCS#8 document it came from.

@@ -98,6 +98,27 @@ pub struct Boot {
 }
 
 /// The machine.
+///
+/// ```
+/// use ostler_device_sdk::firmware::{Action, Boot, Downgrade, Image, Machine, Request, Rules, Slot, Source, State, Timestamp};
+///
+/// let rules = Rules {
+///     trusted: Vec::new(),
+///     hardware: "pump-a1".to_owned(),
+///     downgrade: Downgrade::Refuse,
+///     max_size: 1 << 20,
+///     max_boots: 3,
+/// };
+/// let image = Image { version: "1.0.0".parse()?, sha256: None, size: 0 };
+/// let boot = Boot { running: Slot::A, linked: Slot::A, counts: true };
+/// let now = Timestamp::from_unix_secs(1_777_629_600);
+/// let mut machine = Machine::start(State::factory(Slot::A, image), rules, boot, now);
+/// assert_eq!(machine.next(), Action::Idle);
+/// let uri = "https://files.example.net/pump-2.1.json".to_owned();
+/// machine.handle_request(Request::Uri(uri.clone()), Source::Call, now)?;
+/// assert_eq!(machine.next(), Action::Fetch { uri });
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct Machine {
     rules: Rules,

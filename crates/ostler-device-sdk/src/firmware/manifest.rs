@@ -188,6 +188,14 @@ impl Package {
     ///
     /// # Errors
     /// [`Code::BadPackage`] with what is wrong.
+    ///
+    /// ```
+    /// use ostler_device_sdk::firmware::Package;
+    ///
+    /// let text = r#"{"url":"https://files.example.net/x","manifest":"{}","signature":"AAAA"}"#;
+    /// assert_eq!(Package::parse(text)?.to_json(), text);
+    /// # Ok::<(), ostler_device_sdk::firmware::Failure>(())
+    /// ```
     pub fn parse(text: &str) -> Result<Self, Failure> {
         let bad = |why: String| Failure::new(Code::BadPackage, format!("the package cannot be used: {why}"));
         if text.len() > MAX_PACKAGE {
@@ -207,6 +215,24 @@ impl Package {
 }
 
 /// Signs a manifest and packs it up.
+///
+/// ```
+/// use ostler_device_sdk::firmware::{sign, verify, Digest, Manifest, SigningKey};
+///
+/// let image = b"the image";
+/// let manifest = Manifest {
+///     version: "2.1.0".parse()?,
+///     hardware: vec!["pump-a1".to_owned()],
+///     minimum_version: None,
+///     expires: None,
+///     size: image.len() as u64,
+///     sha256: Digest::of(image),
+/// };
+/// let key = SigningKey::generate()?;
+/// let package = sign(&manifest, "https://files.example.net/pump-2.1.bin", &key);
+/// assert_eq!(verify(&package, &[key.public()])?, manifest);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn sign(manifest: &Manifest, url: impl Into<String>, key: &SigningKey) -> Package {
     let manifest = manifest.to_text();
     let signature = STANDARD.encode(key.sign(manifest.as_bytes()));
@@ -219,6 +245,15 @@ pub fn sign(manifest: &Manifest, url: impl Into<String>, key: &SigningKey) -> Pa
 ///
 /// # Errors
 /// [`Code::BadSignature`] when none of the keys signed it, [`Code::BadPackage`] when the manifest cannot be read.
+///
+/// ```
+/// use ostler_device_sdk::firmware::{verify, Code, Package, SigningKey};
+///
+/// let text = r#"{"url":"https://files.example.net/x","manifest":"{}","signature":"AAAA"}"#;
+/// let refused = verify(&Package::parse(text)?, &[SigningKey::generate()?.public()]).unwrap_err();
+/// assert_eq!(refused.code, Code::BadSignature);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn verify(package: &Package, trusted: &[PublicKey]) -> Result<Manifest, Failure> {
     let signature = STANDARD
         .decode(package.signature.trim())

@@ -48,6 +48,7 @@ pub use hooks::{Install, Reboot, Trial};
 pub use key::{BadKey, PublicKey, SigningKey};
 pub use machine::{Accepted, Action, Boot, Machine, Rules, MAX_CHANGES};
 pub use manifest::{sign, verify, Device, Downgrade, Manifest, Package, MAX_PACKAGE, MAX_URL};
+pub use ostler_core::time::Timestamp;
 pub use report::{Patch, Reporter, MAX_WAITING};
 pub use state::{Ending, Image, Outcome, Phase, Request, Slot, Source, State, Step, Target, Update};
 pub use store::Store;

@@ -35,6 +35,18 @@ pub struct Patch {
 }
 
 /// Decides what is told when.
+///
+/// ```
+/// use ostler_device_sdk::firmware::{Image, Reporter, Slot, State, Timestamp};
+///
+/// let image = Image { version: "1.0.0".parse()?, sha256: None, size: 0 };
+/// let now = Timestamp::from_unix_secs(1_777_629_600);
+/// let mut reporter = Reporter::new("firmware", std::time::Duration::from_secs(5));
+/// reporter.handle_state(&State::factory(Slot::A, image), Slot::A, now);
+/// let patch = reporter.poll(now).expect("a device says that it stands by");
+/// assert!(patch.json.starts_with(r#"{"firmwareStatus":"standBy","logTime":"2026-05-01 10:00:00.000000""#));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Reporter {
     every: i64,

@@ -42,6 +42,19 @@ const STATE: &str = "state.json";
 const CURRENT: &str = "current";
 
 /// The folder of a device's firmware.
+///
+/// ```
+/// use ostler_device_sdk::firmware::{Slot, Store};
+///
+/// # let folder = tempfile::tempdir()?;
+/// # let folder = folder.path();
+/// # std::fs::write(folder.join("factory.bin"), "image")?;
+/// let store = Store::open(folder.join("firmware"))?;
+/// let state = store.provision(&folder.join("factory.bin"), "1.0.0".parse()?)?;
+/// assert_eq!((store.linked()?, state.good), (Slot::A, Slot::A));
+/// assert_eq!(std::fs::read_to_string(store.image(Slot::A))?, "image");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct Store {
     folder: PathBuf,

@@ -29,6 +29,26 @@ use crate::http::Https;
 const MAX_SIZE: u64 = 4 << 30;
 
 /// Settings of an [`Updater`].
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use ostler_device_sdk::firmware::{PlainHttp, SigningKey, Slot, Step, Tuning, Updater};
+///
+/// # let folder = tempfile::tempdir()?;
+/// # let folder = folder.path();
+/// let updater = Updater::builder(folder, "pump-a1", "1.0.0".parse()?)
+///     .trust(SigningKey::generate()?.public())
+///     .max_boots(2)
+///     .confirm_within(Duration::from_secs(60))
+///     .tuning(Tuning { plain_http: PlainHttp::Anywhere, ..Tuning::default() })
+///     .install(|slot| async move { std::fs::copy(&slot.image, slot.folder.join("program")).map(drop).map_err(|e| e.to_string()) })
+///     .health_check(|_trial| async { Ok(()) })
+///     .open()?;
+/// let progress = updater.progress();
+/// assert_eq!((progress.step, progress.running), (Step::StandBy, Slot::A));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Builder {
     folder: PathBuf,
@@ -571,6 +591,16 @@ impl Updater {
 ///
 /// # Errors
 /// As [`Builder::open`].
+///
+/// ```
+/// use ostler_device_sdk::firmware::{launch, Slot};
+///
+/// # let folder = tempfile::tempdir()?;
+/// # let folder = folder.path();
+/// let boot = launch(folder, 3)?;
+/// assert_eq!((boot.slot, boot.folder), (Slot::A, folder.join("a")));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn launch(folder: impl Into<PathBuf>, max_boots: u32) -> Result<Reboot, Failure> {
     launch_on(&Store::open(folder)?, max_boots)
 }

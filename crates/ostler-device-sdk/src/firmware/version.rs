@@ -22,6 +22,17 @@ pub const MAX_VERSION: usize = 64;
 const MAX_NUMBERS: usize = 8;
 
 /// A version that can be compared with others.
+///
+/// ```
+/// use ostler_device_sdk::firmware::Version;
+///
+/// let version = |text: &str| text.parse::<Version>();
+/// assert!(version("1.10")? > version("1.9.4")?);
+/// assert!(version("2.0-rc.1")? < version("2.0")?);
+/// assert_eq!(version("2.0")?, version("2.0.0+build.7")?);
+/// assert!(version("v2").is_err());
+/// # Ok::<(), ostler_device_sdk::firmware::BadVersion>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct Version {
     text: String,

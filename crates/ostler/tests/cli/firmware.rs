@@ -41,7 +41,12 @@ struct Serving {
 
 impl Serving {
     fn start(folder: &Path) -> Self {
+        Self::start_with(folder, &[])
+    }
+
+    fn start_with(folder: &Path, flags: &[&str]) -> Self {
         let mut process = ostler(&["firmware", "serve", "--port", "0", "-o", "json"])
+            .args(flags)
             .current_dir(folder)
             .stdout(Stdio::piped())
             .spawn()
@@ -145,6 +150,27 @@ fn images_are_served_in_parts_and_nothing_else_is() {
     std::fs::write(folder.path().join("pump 2.bin"), b"new").unwrap();
     let (status, head, _) = server.ask("pump%202.bin", &["Range: bytes=1-", &format!("If-Range: {etag}")]);
     assert_eq!(status, 200, "{head}");
+}
+
+#[test]
+fn images_are_served_over_tls() {
+    let folder = signed();
+    let pair = rcgen::KeyPair::generate().unwrap();
+    let parameters = rcgen::CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
+    let certificate = parameters.self_signed(&pair).unwrap();
+    std::fs::write(folder.path().join("tls.pem"), certificate.pem()).unwrap();
+    std::fs::write(folder.path().join("tls.key"), pair.serialize_pem()).unwrap();
+    let server = Serving::start_with(folder.path(), &["--certificate", "tls.pem", "--tls-key", "tls.key"]);
+    let output = Command::new("curl")
+        .args(["--silent", "--fail", "--cacert", "tls.pem", &format!("{}pump-2.json", server.url)])
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
+    assert!(server.url.starts_with("https://"), "{}", server.url);
+    assert_eq!(output.stdout, std::fs::read(folder.path().join("pump-2.json")).unwrap());
+    run(folder.path(), &["firmware", "serve", "--certificate", "tls.pem"]).fails(2);
+    let flags = ["firmware", "serve", "--port", "0", "--certificate", "tls.key", "--tls-key", "tls.pem"];
+    run(folder.path(), &flags).fails(1);
 }
 
 /// A device process from boot to boot; returns whether it wants to be booted.
