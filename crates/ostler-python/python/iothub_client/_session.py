@@ -108,7 +108,7 @@ class Session:
         self._calls = {}
         self._sends = {}
         self._reports = {}
-        self._helpers = set()
+        self._side_threads = set()
         self._watched = set()
         self._lock = threading.RLock()
         self._native = None
@@ -247,11 +247,11 @@ class Session:
             except RuntimeError:
                 return  # The process is ending.
             finally:
-                self._helpers.discard(threading.current_thread())
+                self._side_threads.discard(threading.current_thread())
             _call(callback, shape(outcome), context)
 
         thread = threading.Thread(target=run, name="iothub_client " + what, daemon=True)
-        self._helpers.add(thread)
+        self._side_threads.add(thread)
         thread.start()
 
     # ------------------------------------------------------------ events, on the worker
@@ -361,8 +361,8 @@ class Session:
         self._native.abandon()
 
     def join(self, deadline):
-        """Waits for the worker and its helpers, until the deadline."""
-        for thread in (self._thread, *self._helpers):
+        """Waits for the worker and the threads beside it, until the deadline."""
+        for thread in (self._thread, *self._side_threads):
             if thread is not threading.current_thread():
                 thread.join(max(0.0, deadline - time.monotonic()))
 
