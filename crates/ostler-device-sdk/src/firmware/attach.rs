@@ -104,7 +104,7 @@ impl Updater {
                 }
                 Ok(_) => {}
                 // What the hub refuses once it refuses again. An outcome is told again after the next start.
-                Err(TwinError::Refused { status: 400..=499, message, .. }) => {
+                Err(TwinError::Refused { status, message, .. }) if is_final(status) => {
                     tracing::warn!(message, "a step of the firmware update is refused by the hub");
                 }
                 Err(error) => {
@@ -154,6 +154,11 @@ impl Updater {
             }
         }
     }
+}
+
+/// Whether the hub will say the same next time: not when it had too much to do.
+fn is_final(status: u16) -> bool {
+    matches!(status, 400..=499) && !matches!(status, 408 | 429)
 }
 
 async fn sleep_until(deadline: Option<Timestamp>) {
@@ -252,6 +257,15 @@ mod tests {
             (json!({ "package": [] }), Code::BadPackage),
         ] {
             assert_eq!(parse(&value).unwrap_err().code, code, "{value}");
+        }
+    }
+
+    #[test]
+    fn a_hub_that_is_busy_is_told_again() {
+        for (status, expected) in
+            [(400, true), (413, true), (408, false), (429, false), (500, false), (503, false)]
+        {
+            assert_eq!(is_final(status), expected, "{status}");
         }
     }
 

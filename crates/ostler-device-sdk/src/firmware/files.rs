@@ -26,6 +26,8 @@ pub(crate) trait Files: Send + Sync + std::fmt::Debug {
     fn sync(&self, path: &Path) -> io::Result<()>;
     /// Makes durable which names the folder has.
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
+    /// Makes durable all that was written below the folder, by whomever.
+    fn sync_all(&self, path: &Path) -> io::Result<()>;
     /// Makes a folder, if it is not there.
     fn create_dir(&self, path: &Path) -> io::Result<()>;
     /// Renames within one folder, in place of what was there.
@@ -88,6 +90,17 @@ impl Files for Disk {
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         File::open(path)?.sync_all()
+    }
+
+    fn sync_all(&self, path: &Path) -> io::Result<()> {
+        #[cfg(target_os = "linux")]
+        rustix::fs::syncfs(File::open(path)?)?;
+        #[cfg(not(target_os = "linux"))]
+        {
+            File::open(path)?;
+            rustix::fs::sync();
+        }
+        Ok(())
     }
 
     fn create_dir(&self, path: &Path) -> io::Result<()> {

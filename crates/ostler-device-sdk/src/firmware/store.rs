@@ -158,20 +158,35 @@ impl Store {
     /// # Errors
     /// [`Code::Storage`], also when the file holds something else.
     pub fn load(&self) -> Result<Option<State>, Failure> {
+        self.read_state()?.transpose()
+    }
+
+    /// The same, but a file that holds something else is put aside, and counts as none. One that cannot be read just now
+    /// stays where it is: it may say that the slot that boots is on trial.
+    pub(super) fn load_or_set_aside(&self) -> Result<Option<State>, Failure> {
+        match self.read_state()?.transpose() {
+            Ok(state) => Ok(state),
+            Err(failure) => {
+                tracing::error!(%failure, "the state of firmware updates is lost; what runs is taken as good");
+                self.set_aside().map(|()| None)
+            }
+        }
+    }
+
+    /// The state, or what is wrong with it; none without a file, an error when that cannot be read.
+    fn read_state(&self) -> Result<Option<Result<State, Failure>>, Failure> {
         let path = self.path(STATE);
         let bytes = match self.files.read(&path, MAX_STATE) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(storage("read", &path, &error)),
         };
-        serde_json::from_slice(&bytes).map(Some).map_err(|error| {
-            let text = format!("{} is damaged: {error}", path.display());
-            Failure::new(Code::Storage, text)
-        })
+        let damaged = |error| Failure::new(Code::Storage, format!("{} is damaged: {error}", path.display()));
+        Ok(Some(serde_json::from_slice(&bytes).map_err(damaged)))
     }
 
-    /// Puts a state file aside that cannot be read; it stays for whoever wants to know what happened.
-    pub(super) fn set_aside(&self) -> Result<(), Failure> {
+    /// It stays for whoever wants to know what happened.
+    fn set_aside(&self) -> Result<(), Failure> {
         let path = self.path(STATE);
         let rename = || {
             self.files.rename(&path, &self.path("state.json.damaged"))?;
@@ -396,6 +411,15 @@ impl Store {
             self.publish(target.slot).map_err(failed)?;
         }
         self.files.remove(&folder.join("image.progress")).map_err(failed)
+    }
+
+    /// Makes durable what the application has put into a slot.
+    ///
+    /// # Errors
+    /// [`Code::Storage`], [`Code::DiskFull`].
+    pub(super) fn sync_slot(&self, slot: Slot) -> Result<(), Failure> {
+        let folder = self.slot(slot);
+        self.files.sync_all(&folder).map_err(|error| storage("make durable", &folder, &error))
     }
 
     /// Whether a slot holds just this image, read from the disk.

@@ -152,6 +152,7 @@ impl Builder {
     }
 
     /// Makes a slot ready with its verified image, by unpacking it for example. After a power cut it is called again.
+    /// What it has written is made durable before the slot is switched to.
     pub fn install<F, Fut>(mut self, hook: F) -> Self
     where
         F: Fn(Install) -> Fut + Send + Sync + 'static,
@@ -194,10 +195,7 @@ impl Builder {
     pub(super) fn open_on(self, store: Store) -> Result<Updater, Failure> {
         let linked = store.linked()?;
         let running = self.running.unwrap_or(linked);
-        let stored = store.load().or_else(|failure| {
-            tracing::error!(%failure, "the state of firmware updates is lost; what runs is taken as good");
-            store.set_aside().map(|()| None)
-        })?;
+        let stored = store.load_or_set_aside()?;
         let factory =
             || State::factory(running, Image { version: self.version.clone(), sha256: None, size: 0 });
         let state = stored.clone().unwrap_or_else(factory);
@@ -514,7 +512,10 @@ impl Updater {
             image: self.shared.store.image(target.slot),
             target: target.clone(),
         };
-        hook.run(install, None, Code::InstallFailed).await
+        hook.run(install, None, Code::InstallFailed).await?;
+        // Before the slot is switched to: a power cut must not leave it with half of what was unpacked.
+        let slot = target.slot;
+        self.shared.store.on_disk(move |store| store.sync_slot(slot)).await
     }
 
     async fn check(&self, boots: u32, fallback: Option<&Hook<Trial>>) -> Result<(), Failure> {

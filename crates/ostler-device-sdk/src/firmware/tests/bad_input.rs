@@ -448,6 +448,22 @@ async fn a_damaged_state_is_put_aside() {
     assert_eq!(device.builder().open().unwrap_err().code, Code::Storage);
 }
 
+#[tokio::test]
+async fn a_state_that_cannot_be_read_just_now_stays_where_it_is() {
+    let device = Device::new();
+    drop(device.builder().open().unwrap());
+    let state = device.folder.path().join("state.json");
+    let kept = device.folder.path().join("kept");
+    std::fs::rename(&state, &kept).unwrap();
+    // Too many open files, or no right to this one, are harder to come by in a test.
+    std::fs::create_dir(&state).unwrap();
+    assert_eq!(device.builder().open().unwrap_err().code, Code::Storage);
+    assert!(state.is_dir());
+    std::fs::remove_dir(&state).unwrap();
+    std::fs::rename(&kept, &state).unwrap();
+    device.builder().open().unwrap();
+}
+
 #[test]
 fn a_launcher_gives_up_an_image_that_crashes_before_its_updater() {
     let device = Device::new();

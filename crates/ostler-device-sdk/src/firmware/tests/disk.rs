@@ -283,6 +283,19 @@ impl Files for Ram {
         done(whole)
     }
 
+    fn sync_all(&self, _: &Path) -> io::Result<()> {
+        let mut memory = self.memory();
+        let whole = memory.operate()?;
+        if whole {
+            for file in &mut memory.files {
+                file.durable = file.now.clone();
+            }
+            memory.durable = memory.names.clone();
+            memory.unsynced.clear();
+        }
+        done(whole)
+    }
+
     fn create_dir(&self, path: &Path) -> io::Result<()> {
         let mut memory = self.memory();
         let whole = memory.operate()?;
@@ -411,6 +424,11 @@ impl Files for Killer {
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         self.point();
         Disk.sync_dir(path)
+    }
+
+    fn sync_all(&self, path: &Path) -> io::Result<()> {
+        self.point();
+        Disk.sync_all(path)
     }
 
     fn create_dir(&self, path: &Path) -> io::Result<()> {

@@ -11,6 +11,8 @@ use crate::firmware::{Ending, Exit, Slot, State, Step};
 
 const CHUNK: u64 = 1024;
 const SIZE: usize = 12 * CHUNK as usize + 100;
+/// What the install hook unpacks.
+const APP: &[u8] = &[7; 300];
 const FOLDER: &str = "/firmware";
 
 fn provisioned(image: &[u8]) -> Arc<Ram> {
@@ -39,6 +41,10 @@ fn check_now(ram: &Arc<Ram>, confirmed: &AtomicBool) -> State {
         let whole = store.holds(slot, image.sha256.unwrap(), image.size).unwrap();
         assert!(whole, "slot {slot} does not hold {}: {state:?}", image.version);
     }
+    if linked == Slot::B {
+        let app = ram.read(&store.slot(linked).join("app"), 1 << 20).unwrap_or_default();
+        assert!(app == APP, "the slot boots without what was unpacked: {state:?}");
+    }
     if state.last.as_ref().is_some_and(|last| last.ending == Ending::Completed) {
         assert!(confirmed.load(Ordering::SeqCst), "completed without a health check");
     }
@@ -61,11 +67,15 @@ async fn boot(
     trouble: Trouble,
     confirmed: &Arc<AtomicBool>,
 ) -> Result<(), Failure> {
-    let seen = confirmed.clone();
+    let (seen, disk) = (confirmed.clone(), ram.clone());
     let fails = |is: bool| if is { Err("it is too hot".to_owned()) } else { Ok(()) };
     let builder = builder(Path::new(FOLDER), CHUNK)
         .max_boots(2)
-        .install(move |_| async move { fails(trouble == Trouble::Install) })
+        .install(move |install| {
+            // Like any archiver, it syncs nothing.
+            let unpacked = disk.write(&install.folder.join("app"), APP);
+            async move { unpacked.map_err(|error| error.to_string()).and(fails(trouble == Trouble::Install)) }
+        })
         .health_check(move |_| {
             seen.fetch_or(trouble == Trouble::Nothing, Ordering::SeqCst);
             async move { fails(trouble == Trouble::Health) }
