@@ -31,15 +31,20 @@ pub fn locate(folder: &Path, path: &str) -> Option<PathBuf> {
     let mut file = folder.to_owned();
     for part in path.strip_prefix('/')?.split('/') {
         let name = decoded(part)?;
-        let hidden = name.is_empty() || name.starts_with('.') || name.contains(['/', '\\', '\0']);
-        if hidden || name.ends_with(".key") {
+        if name.contains(['/', '\\', '\0']) || !is_public(&name) {
             return None;
         }
         file.push(name);
     }
-    // A link that leads out of the folder is outside of it.
+    // A link counts as what it leads to: out of the folder, or to a key.
     let (file, folder) = (file.canonicalize().ok()?, folder.canonicalize().ok()?);
-    (file.starts_with(folder) && file.is_file()).then_some(file)
+    let mut names = file.strip_prefix(&folder).ok()?.iter();
+    (names.all(|name| name.to_str().is_some_and(is_public)) && file.is_file()).then_some(file)
+}
+
+fn is_public(name: &str) -> bool {
+    let is_key = Path::new(name).extension().is_some_and(|ending| ending.eq_ignore_ascii_case("key"));
+    !name.is_empty() && !name.starts_with('.') && !is_key
 }
 
 fn decoded(part: &str) -> Option<String> {
@@ -188,11 +193,22 @@ mod tests {
         let outer = tempfile::tempdir().unwrap();
         let folder = outer.path().join("images");
         std::fs::create_dir_all(folder.join("sub")).unwrap();
-        for name in ["images/a b.bin", "images/sub/c.bin", "images/.hidden", "images/release.key", "secret"] {
+        for name in [
+            "images/a b.bin",
+            "images/sub/c.bin",
+            "images/.hidden",
+            "images/release.key",
+            "images/OLD.KEY",
+            "secret",
+        ] {
             std::fs::write(outer.path().join(name), "x").unwrap();
         }
-        std::os::unix::fs::symlink("../secret", folder.join("link")).unwrap();
-        for path in ["/a%20b.bin", "/sub/c.bin"] {
+        for (target, link) in
+            [("../secret", "link"), ("release.key", "latest.bin"), (".hidden", "seen"), ("sub/c.bin", "c")]
+        {
+            std::os::unix::fs::symlink(target, folder.join(link)).unwrap();
+        }
+        for path in ["/a%20b.bin", "/sub/c.bin", "/c"] {
             assert!(locate(&folder, path).is_some(), "{path}");
         }
         for path in [
@@ -205,6 +221,9 @@ mod tests {
             "/.hidden",
             "/release.key",
             "/%72elease.key",
+            "/OLD.KEY",
+            "/latest.bin",
+            "/seen",
             "/../secret",
             "/sub/../../secret",
             "/%2e%2e/secret",
