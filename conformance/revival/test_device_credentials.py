@@ -242,7 +242,7 @@ def test_a_module_signs_in_by_the_workload_api(hub, module, tmp_path, monkeypatc
     server.shutdown()
     server.server_close()
     monkeypatch.setenv("IOTEDGE_WORKLOADURI", "unix:///nowhere/workload.sock")
-    with pytest.raises(IoTHubClientError, match="create_from_environment, IoTHubClientResult.ERROR"):
+    with pytest.raises(IoTHubClientError, match="IoTHubClient.IoTHubClient, IoTHubClientResult.ERROR"):
         IoTHubModuleClient().create_from_environment(MQTT)
 
 
@@ -273,3 +273,17 @@ def test_the_port_of_the_connection_string_is_that_of_the_web(hub):
     text = device.connection_string.replace(hub.hostname, hub.hostname + ":443")
     for provider in (MQTT, MQTT_WS):
         assert signs_in(IoTHubClient(text, provider))
+
+
+def test_options_of_a_certificate_never_raise(device, certificate, capfd):
+    """A new pair comes one half after the other, and may be no pair for good."""
+    chain, key, _ = certificate
+    text = f"HostName=192.0.2.1;DeviceId={device.device_id};x509=true"
+    client = IoTHubClient(text, IoTHubTransportProvider.MQTT)
+    client.set_option("x509certificate", chain)
+    client.set_option("x509privatekey", key)
+    client.set_connection_status_callback(Calls(), 0)
+    client.set_option("x509privatekey", "no key at all")
+    assert "IoTHub Client SetOption failed with result: 2" in capfd.readouterr().out
+    client.set_option("x509privatekey", key)
+    assert capfd.readouterr().out == ""

@@ -1,7 +1,7 @@
 """Uploads by `iothub_client` (revival §2.7, §8.9)."""
 
 import hashlib
-import time
+import threading
 import urllib.parse
 
 import pytest
@@ -66,11 +66,13 @@ def test_a_file_of_several_blocks_and_several_at_once(device):
 
 def test_an_upload_runs_beside_the_callbacks_of_its_client(device):
     """It has a thread of its own, so a callback that sleeps does not hold it up."""
-    client, uploaded, asleep = IoTHubClient(device.connection_string, MQTT), Calls(), Calls(lambda *_: time.sleep(8))
+    awake = threading.Event()
+    client, uploaded, asleep = IoTHubClient(device.connection_string, MQTT), Calls(), Calls(lambda *_: awake.wait(60))
     client.set_device_twin_callback(asleep, 0)
     asleep.next()
     client.upload_blob_async("beside.txt", "x", 1, uploaded, 0)
-    assert uploaded.next(5) == (OK, 0)
+    assert uploaded.next() == (OK, 0) and not awake.is_set()
+    awake.set()
     assert not uploaded.threads & asleep.threads
 
 
@@ -100,6 +102,42 @@ client.upload_blob_async("last.txt", "the last words", 14, lambda *a: print(*a, 
 """
     assert program("-c", code, device.connection_string).finish() == (0, "OK 7\n", "")
     assert stored(device, "last.txt") == b"the last words"
+
+
+BEGUN = """
+import sys, threading, time
+from iothub_client import *
+from iothub_client import _session
+# A client that is dropped has no time for messages; what it uploads is ended all the same.
+_session.LINGER = _session.GRACE = 0.0
+client = IoTHubClient(sys.argv[1], IoTHubTransportProvider.HTTP)
+"""
+
+
+def test_a_client_that_is_dropped_ends_its_upload_first(program, device):
+    code = """
+content = b"0123456789abcdef" * 1_000_000
+client.upload_blob_async("dropped.bin", content, len(content), lambda *a: print(*a, flush=True), 7)
+del client
+print("dropped", flush=True)
+"""
+    code, out, err = program("-c", BEGUN + code, device.connection_string).finish(60)
+    assert (code, out, err) == (0, "OK 7\ndropped\n", "")
+
+
+def test_a_client_that_is_dropped_lets_the_callback_of_its_upload_end(program, device):
+    code = """
+called = threading.Event()
+def uploaded(*_):
+    called.set()
+    time.sleep(1)
+    print("told", flush=True)
+client.upload_blob_async("told.txt", "x", 1, uploaded, 0)
+called.wait()
+del client
+print("dropped", flush=True)
+"""
+    assert program("-c", BEGUN + code, device.connection_string).finish() == (0, "told\ndropped\n", "")
 
 
 def test_the_old_style_program(program, device):

@@ -175,3 +175,44 @@ def test_a_hub_that_is_gone_does_not_hold_up_the_end(own_hub, program, tmp_path)
     # Each message is answered for, if only to say that it was lost.
     assert out.count("sent ") == 500 and "OK" not in out
     assert time.monotonic() - began < 30
+
+
+CLOSING = """
+import sys, threading
+from iothub_service_client import *
+messaging = IoTHubMessaging(sys.argv[1])
+closed = threading.Event()
+def sent(context, result):
+    if context == 0:
+        messaging.close()
+        closed.set()
+    print(context, result, flush=True)
+messaging.open(lambda context: None, 0)
+for number in range(5):
+    messaging.send_async(sys.argv[2], IoTHubMessage("x"), sent, number)
+closed.wait()
+"""
+
+
+def test_a_program_that_closes_in_a_callback_and_ends_sends_the_rest(program, hub, device):
+    code, out, err = program("-c", CLOSING, hub.connection_string, device.device_id).finish()
+    assert (code, out.splitlines(), err) == (0, [f"{number} OK" for number in range(5)], "")
+
+
+COLLECTED = """
+import gc, sys
+from iothub_service_client import IoTHubMessaging
+from ostler_iothub import lifetime
+messaging = IoTHubMessaging(sys.argv[1])
+messaging.open(lambda context: None, 0)
+messaging.itself = messaging
+del messaging
+with lifetime._lock:
+    gc.collect()
+print("collected")
+"""
+
+
+def test_messaging_may_be_collected_at_any_moment(program, hub):
+    """The collector runs wherever a thread happens to be: here, where another worker is being listed."""
+    assert program("-c", COLLECTED, hub.connection_string).finish() == (0, "collected\n", "")

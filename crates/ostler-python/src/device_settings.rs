@@ -20,6 +20,8 @@ const QUEUE: QueueLimits = QueueLimits { messages: 1_000_000, bytes: 512 << 20 }
 const PATIENCE: Duration = Duration::from_secs(7 * 24 * 3600);
 /// About what the original waited between attempts at most.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// At once, the first time: it doubles, which nothing at all would not, so that a hub that is down costs no processor.
+const AT_ONCE: Duration = Duration::from_millis(10);
 /// The step of the policies that are not exponential.
 const INTERVAL: Duration = Duration::from_secs(5);
 
@@ -96,7 +98,7 @@ pub(crate) fn retry_policy(name: &str, limit_secs: u64) -> RetryPolicy {
     let waits = |first_wait, max_wait| RetryPolicy { first_wait, max_wait, budget, ..RetryPolicy::default() };
     match name {
         "RETRY_NONE" => RetryPolicy::none(),
-        "RETRY_IMMEDIATE" => waits(Duration::ZERO, Duration::from_secs(1)),
+        "RETRY_IMMEDIATE" => waits(AT_ONCE, Duration::from_secs(1)),
         "RETRY_INTERVAL" => waits(INTERVAL, INTERVAL),
         "RETRY_LINEAR_BACKOFF" | "RETRY_RANDOM" => waits(INTERVAL, LONGEST_WAIT),
         _ => waits(Duration::from_secs(1), LONGEST_WAIT),

@@ -181,10 +181,10 @@ class _Client(Native):
         except Mismatch:
             raise TypeError("set_option expected type int, string or HttpProxyOptions") from None
         refused = refusal(name, value, session.target.certificate)
+        if refused is None and not session.set_option(name, value):
+            refused = int(IoTHubClientResult.ERROR)
         if refused is not None:
             print("IoTHub Client SetOption failed with result: {}".format(refused))
-            return
-        session.set_option(name, value)
 
     # ------------------------------------------------------------ reported properties
 
@@ -297,12 +297,13 @@ class IoTHubModuleClient(_Client):
     @takes(_PROVIDER)
     def create_from_environment(self, provider):
         """Becomes the module that the edge runtime named in the environment."""
+        # It is a constructor in all but form, and its errors say so (revival §2.1).
         if self._session is not None:
-            raise client_error("CreateFromEnvironment", IoTHubClientResult.ERROR)
+            raise client_error("IoTHubClient", IoTHubClientResult.ERROR)
         try:
             target, trusted, signer = environment()
         except Malformed as reason:
-            raise client_error("CreateFromEnvironment", IoTHubClientResult.ERROR) from reason
+            raise client_error("IoTHubClient", IoTHubClientResult.ERROR) from reason
         self._open(lambda: target, provider)
         self._session.signer = signer
         if trusted:

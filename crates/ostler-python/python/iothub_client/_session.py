@@ -17,10 +17,8 @@ Invariant: each message is confirmed exactly once, each report answered exactly 
 
 import itertools
 import os
-import sys
 import threading
 import time
-import traceback
 
 from ostler_iothub import _native, callbacks, lifetime
 
@@ -46,6 +44,8 @@ from ._values import DeviceMethodReturnValue, IoTHubMethodResponse
 LINGER = 3.0
 #: Seconds beyond those until a worker that is busy in a callback is left to itself.
 GRACE = 1.5
+#: Seconds that an upload under way gets at least when its client is dropped: the original waited for its end.
+UPLOAD_LINGER = 30.0
 #: Seconds until a token is asked for again that the edge runtime did not sign.
 RENEWAL_RETRY = 30.0
 #: Calls that wait for device_method_response.
@@ -109,6 +109,7 @@ class Session:
         self._sends = {}
         self._reports = {}
         self._side_threads = set()
+        self._uploads = set()
         self._watched = set()
         self._lock = threading.RLock()
         self._native = None
@@ -148,14 +149,20 @@ class Session:
         return native
 
     def set_option(self, name, value):
-        """Keeps an option. One that connections are made with lets all begin anew before the first connection."""
+        """Keeps an option. One that connections are made with lets all begin anew before the first connection. False
+        if what there is by now cannot work: a certificate without its key, for example, which may be the next option.
+        """
         with self._lock:
             self.options[name] = value
             if name in ("logtrace", "rawlogtrace"):
                 _native.trace(bool(value))
             if name not in CONNECTING or self._thread is None or self._closing or self._native.has_connected():
-                return
-            old, self._native = self._native, self._make_native()
+                return True
+            try:
+                old, self._native = self._native, self._make_native()
+            except ValueError as reason:
+                _log("the option {} has no effect so far: {}".format(name, reason))
+                return False
             old.abandon()
             for what in self._watched:
                 self._native.watch(what)
@@ -163,6 +170,7 @@ class Session:
                 self._hand_over_send(token, send)
             for token, report in self._reports.items():
                 self._native.report(token, report.patch)
+            return True
 
     # ------------------------------------------------------------ what programs ask for
 
@@ -233,25 +241,25 @@ class Session:
 
     def upload(self, name, content, callback, context):
         """Uploads on a thread of its own."""
-        self._wait_apart("upload", self._native.upload(name, content), _upload_result, callback, context)
+        task = self._native.upload(name, content)
+        self._wait_apart("upload", self._uploads, task, _upload_result, callback, context)
 
     def invoke(self, device_id, module_id, method, payload, timeout_secs, callback, context):
         """Calls a method of another device or module on a thread of its own."""
         task = self._native.invoke(device_id, module_id, method, payload, timeout_secs)
-        self._wait_apart("invoke", task, _method_response, callback, context)
+        self._wait_apart("invoke", self._side_threads, task, _method_response, callback, context)
 
-    def _wait_apart(self, what, task, shape, callback, context):
+    def _wait_apart(self, what, others, task, shape, callback, context):
         def run():
             try:
-                outcome = task.wait()
+                _call(callback, shape(task.wait()), context)
             except RuntimeError:
-                return  # The process is ending.
+                pass  # The process is ending.
             finally:
-                self._side_threads.discard(threading.current_thread())
-            _call(callback, shape(outcome), context)
+                others.discard(threading.current_thread())
 
         thread = threading.Thread(target=run, name="iothub_client " + what, daemon=True)
-        self._side_threads.add(thread)
+        others.add(thread)
         thread.start()
 
     # ------------------------------------------------------------ events, on the worker
@@ -361,8 +369,14 @@ class Session:
         self._native.abandon()
 
     def join(self, deadline):
-        """Waits for the worker and the threads beside it, until the deadline."""
-        for thread in (self._thread, *self._side_threads):
+        """Waits for the worker and the threads beside it until the deadline, and for uploads somewhat longer."""
+        self._join((self._thread, *self._side_threads), deadline)
+        self._join(tuple(self._uploads), max(deadline, time.monotonic() + UPLOAD_LINGER))
+
+    @staticmethod
+    def _join(threads, deadline):
+        # Whoever drops its client in a callback is one of them.
+        for thread in threads:
             if thread is not threading.current_thread():
                 thread.join(max(0.0, deadline - time.monotonic()))
 
@@ -435,7 +449,7 @@ def _call(callback, *arguments):
     except SystemExit as leaving:
         callbacks.leave(leaving.code)
     except BaseException:
-        traceback.print_exc()
+        callbacks.print_exception()
     return True, None
 
 
@@ -446,19 +460,23 @@ def _log(text):
 
 
 def _notice(text):
-    if sys.stderr is not None:
-        print("iothub_client: " + text, file=sys.stderr)
+    callbacks.notice("iothub_client: " + text)
 
 
 class _All:
     """Every running session, as one worker: at the end of the process all of them linger at the same time."""
 
-    def close(self, limit_secs):
-        """Stops every session within the limit, or at once if Ctrl-C comes."""
+    def begin_close(self):
+        """Asks every session for its end; returns them."""
         with _running_lock:
             sessions = list(_running)
         for session in sessions:
             session.begin_close()
+        return sessions
+
+    def close(self, limit_secs):
+        """Stops every session within the limit, or at once if Ctrl-C comes."""
+        sessions = self.begin_close()
         deadline = time.monotonic() + limit_secs
         try:
             for session in sessions:

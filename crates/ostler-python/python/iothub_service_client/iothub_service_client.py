@@ -95,8 +95,9 @@ class IoTHubServiceClientAuthErrorArg(ErrorArg):
     exception = "IoTHubServiceClientAuthError"
     owner = "IoTHubServiceClientAuth"
 
+    @takes(text)
     def __init__(self, func):
-        super().__init__(func, None)
+        super().__init__(func, "ERROR")
 
     @property
     def result(self):

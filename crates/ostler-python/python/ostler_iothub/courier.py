@@ -32,8 +32,8 @@ class Courier:
         self._feedback = None
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="IoTHubMessaging", daemon=True)
-        self._thread.start()
         lifetime.add(self)
+        self._thread.start()
 
     def post(self, work):
         """Appends work, a function without arguments; False when there is no room, or no more after `close`."""
@@ -50,12 +50,16 @@ class Courier:
             self._feedback = deliver
             self._changed.notify()
 
-    def close(self, limit_secs=lifetime.FLUSH_SECS):
-        """Sends what waits, for so long at most, and ends the thread. What is left fails, and its callbacks say so."""
-        lifetime.remove(self)
+    def begin_close(self):
+        """Takes no more work; the thread ends after what waits."""
         with self._changed:
             self._closing = True
             self._changed.notify()
+
+    def close(self, limit_secs=lifetime.FLUSH_SECS):
+        """Sends what waits, for so long at most, and ends the thread. What is left fails, and its callbacks say so."""
+        self.begin_close()
+        # In a callback nobody waits; the end of the process does.
         if threading.current_thread() is self._thread:
             return
         self._thread.join(limit_secs)
@@ -64,6 +68,12 @@ class Courier:
             self._thread.join(_STOP_SECS)
 
     def _run(self):
+        try:
+            self._work()
+        finally:
+            lifetime.remove(self)
+
+    def _work(self):
         due = 0.0
         while True:
             work, closing, deliver = self._next(due)

@@ -6,7 +6,16 @@ argument's text: `<Class>.<function>, <Enum>.<MEMBER>`. Programs may raise the c
 
 import re
 
+from ostler_iothub.arguments import Mismatch, takes, text
+from ostler_iothub.enums import Enum
 from ostler_iothub.objects import Native
+
+
+def result(value):
+    """An enum's value, or a word where there never was an enum."""
+    if not isinstance(value, (Enum, str)):
+        raise Mismatch
+    return value
 
 
 def snake_case(function):
@@ -30,6 +39,7 @@ class ErrorArg(Native):
     # Members whose text is not their name.
     respelled = {}
 
+    @takes(text, result)
     def __init__(self, func, result):
         self._func = func
         self._result = result

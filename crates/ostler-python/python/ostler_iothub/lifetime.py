@@ -15,12 +15,14 @@ FLUSH_SECS = 5.0
 # Threads that wait in native code get this long to come back.
 _SHUT_DOWN_SECS = 2.0
 
-_lock = threading.Lock()
+# The garbage collector may close a worker at any moment, on a thread that is within this lock too.
+_lock = threading.RLock()
 _live = set()
 
 
 def add(worker):
-    """`worker.close(limit_secs)` is called at the end, unless `remove` comes first. Keeps `worker` alive."""
+    """`worker.begin_close()`, which waits for nothing, and then `worker.close(limit_secs)` are called at the end, unless
+    `remove` comes first. Keeps `worker` alive."""
     with _lock:
         _live.add(worker)
 
@@ -36,6 +38,9 @@ def _end():
     with _lock:
         workers = list(_live)
     try:
+        # All of them begin to end before the first is waited for.
+        for worker in workers:
+            worker.begin_close()
         for worker in workers:
             try:
                 worker.close(max(0.0, deadline - time.monotonic()))
