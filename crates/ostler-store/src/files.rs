@@ -103,13 +103,6 @@ pub struct Writing {
     kept: bool,
 }
 
-/// What blocks became.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Assembled {
-    /// Bytes in all.
-    pub size: u64,
-}
-
 impl FileFolder {
     /// Opens a folder, or makes one that its owner alone may enter.
     ///
@@ -134,6 +127,12 @@ impl FileFolder {
         let folder = FileFolder { path, temporary, next: AtomicU64::new(0) };
         for part in [CONTENT, BLOCKS, WRITING] {
             private_folder(&folder.path.join(part))?;
+        }
+        if !temporary {
+            // A file outlives a power cut only if all of its folders do.
+            sync(&folder.path)?;
+            let parent = folder.path.parent().filter(|parent| !parent.as_os_str().is_empty());
+            sync(parent.unwrap_or(Path::new(".")))?;
         }
         for leftover in fs::read_dir(folder.path.join(WRITING))? {
             fs::remove_file(leftover?.path())?;
@@ -177,14 +176,10 @@ impl FileFolder {
         block: &[u8],
     ) -> Result<Option<u64>, FolderError> {
         let folder = self.blocks(upload);
-        if !folder.exists() {
-            private_folder(&folder)?;
-            sync(&self.path.join(BLOCKS))?;
-        }
+        private_folder(&folder)?;
         let path = folder.join(hex(block));
         let before = fs::metadata(&path).ok().map(|file| file.len());
         writing.keep(&path)?;
-        sync(&folder)?;
         Ok(before)
     }
 
@@ -194,47 +189,49 @@ impl FileFolder {
     /// The system's; nothing is kept then.
     pub fn keep_content(&self, writing: Writing, id: ContentId) -> Result<(), FolderError> {
         let path = self.content(id);
-        let folder = path.parent().unwrap_or(&self.path);
-        if !folder.exists() {
-            private_folder(folder)?;
-            sync(&self.path.join(CONTENT))?;
-        }
-        writing.keep(&path)?;
-        Ok(sync(folder)?)
+        private_folder(path.parent().unwrap_or(&self.path))?;
+        writing.keep(&path)
     }
 
-    /// Puts blocks of an upload together, in this order, into a content. `tap` sees all of the bytes.
+    /// How many bytes these blocks of an upload have together; a block counts as often as it is named.
     ///
     /// # Errors
-    /// [`FolderError::MissingBlock`], or the system's; nothing is kept then, and the blocks stay.
-    pub fn assemble(
+    /// [`FolderError::MissingBlock`], or the system's.
+    pub fn measure_list(&self, upload: ContentId, blocks: &[Vec<u8>]) -> Result<u64, FolderError> {
+        let folder = self.blocks(upload);
+        blocks.iter().enumerate().try_fold(0u64, |sum, (place, block)| {
+            let file = fs::metadata(folder.join(hex(block))).map_err(|error| no_block(place, error))?;
+            Ok(sum.saturating_add(file.len()))
+        })
+    }
+
+    /// Puts blocks of an upload together, in this order, into a content. `tap` sees all of the bytes before they are
+    /// written, and may refuse them.
+    ///
+    /// # Errors
+    /// [`FolderError::MissingBlock`], the system's, or `tap`'s; nothing is kept then, and the blocks stay.
+    pub fn assemble<E: From<FolderError>>(
         &self,
         upload: ContentId,
         blocks: &[Vec<u8>],
         id: ContentId,
-        tap: &mut dyn FnMut(&[u8]),
-    ) -> Result<Assembled, FolderError> {
+        tap: &mut dyn FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
         let folder = self.blocks(upload);
         let mut writing = self.begin()?;
-        let mut size = 0;
         let mut buffer = vec![0; COPY_BYTES];
         for (place, block) in blocks.iter().enumerate() {
-            let mut file = File::open(folder.join(hex(block))).map_err(|error| match error.kind() {
-                io::ErrorKind::NotFound => FolderError::MissingBlock(place),
-                _ => error.into(),
-            })?;
+            let mut file = File::open(folder.join(hex(block))).map_err(|error| no_block(place, error))?;
             loop {
-                let count = file.read(&mut buffer)?;
+                let count = file.read(&mut buffer).map_err(FolderError::from)?;
                 if count == 0 {
                     break;
                 }
+                tap(&buffer[..count])?;
                 writing.write(&buffer[..count])?;
-                tap(&buffer[..count]);
-                size += count as u64;
             }
         }
-        self.keep_content(writing, id)?;
-        Ok(Assembled { size })
+        Ok(self.keep_content(writing, id)?)
     }
 
     /// What the blocks of an upload have: how many there are, and their bytes.
@@ -327,6 +324,8 @@ impl FileFolder {
             shards => shards?,
         };
         private_folder(&to.join(CONTENT))?;
+        sync(to)?;
+        to.parent().map_or(Ok(()), sync)?;
         for shard in shards {
             let shard = shard?;
             let target = to.join(CONTENT).join(shard.file_name());
@@ -379,9 +378,13 @@ impl Writing {
         Ok(self.file.write_all(bytes)?)
     }
 
+    /// Gives what was written its lasting name. The folder's own name is made to last each time: who made the folder
+    /// may not have come to that.
     fn keep(mut self, path: &Path) -> Result<(), FolderError> {
         self.file.sync_all()?;
         fs::rename(&self.path, path)?;
+        self.path = path.to_owned();
+        path.ancestors().skip(1).take(2).try_for_each(sync)?;
         self.kept = true;
         Ok(())
     }
@@ -402,6 +405,13 @@ fn private_folder(path: &Path) -> io::Result<()> {
 
 fn sync(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
+}
+
+fn no_block(place: usize, error: io::Error) -> FolderError {
+    match error.kind() {
+        io::ErrorKind::NotFound => FolderError::MissingBlock(place),
+        _ => error.into(),
+    }
 }
 
 fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {
@@ -449,13 +459,22 @@ mod tests {
         }
         assert_eq!(folder.measure_blocks(id(1)).unwrap(), (2, 6));
         let list = [b"a".to_vec(), b"b".to_vec(), b"a".to_vec()];
+        assert_eq!(folder.measure_list(id(1), &list).unwrap(), 9);
         let mut seen = Vec::new();
-        let assembled =
-            folder.assemble(id(1), &list, id(2), &mut |part| seen.extend_from_slice(part)).unwrap();
-        assert_eq!((assembled.size, seen.as_slice()), (9, b"onetwoone".as_slice()));
+        let mut tap = |part: &[u8]| {
+            seen.extend_from_slice(part);
+            Ok::<_, FolderError>(())
+        };
+        folder.assemble(id(1), &list, id(2), &mut tap).unwrap();
+        assert_eq!(seen, b"onetwoone");
         assert_eq!(text(&folder, id(2)), "onetwoone");
-        let missing = folder.assemble(id(1), &[b"a".to_vec(), b"../a".to_vec()], id(3), &mut |_| {});
+        let strange = [b"a".to_vec(), b"../a".to_vec()];
+        let mut tap = |_: &[u8]| Ok::<_, FolderError>(());
+        let missing = folder.assemble(id(1), &strange, id(3), &mut tap);
         assert!(matches!(missing, Err(FolderError::MissingBlock(1))));
+        assert!(matches!(folder.measure_list(id(1), &strange), Err(FolderError::MissingBlock(1))));
+        let mut refuse = |_: &[u8]| Err(FolderError::Full(io::ErrorKind::StorageFull.into()));
+        assert!(matches!(folder.assemble(id(1), &list, id(3), &mut refuse), Err(FolderError::Full(_))));
         folder.remove_blocks(id(1)).unwrap();
         folder.remove_blocks(id(1)).unwrap();
         assert_eq!(files(place.path()), 1, "the content alone is left");

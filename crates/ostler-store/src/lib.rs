@@ -22,7 +22,7 @@ mod record;
 
 pub use embedded::{Embedded, Options};
 pub use error::OpenError;
-pub use files::{Assembled, ContentId, FileFolder, FolderError, Writing};
+pub use files::{ContentId, FileFolder, FolderError, Writing};
 pub use port::{
     BoxFuture, Change, CommitError, Counts, Document, Documents, Expect, Revision, Setting, Shelf, Store,
     StoreError, StoreStatus, DOCUMENT_KEY_BYTES,

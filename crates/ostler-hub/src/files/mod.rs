@@ -607,9 +607,10 @@ impl Hub {
         let mut removed = 0;
         for upload in files.uploads.expired(now) {
             let ending = files.clone();
-            to_the_end(async move { ending.end_upload(&upload, uploads::Ending::Over).await }).await?;
-            files.stats.uploads_expired.add(1);
-            removed += 1;
+            let first =
+                to_the_end(async move { ending.end_upload(&upload, uploads::Ending::Over).await }).await?;
+            files.stats.uploads_expired.add(first.into());
+            removed += usize::from(first);
         }
         let Some(keep_secs) = files.options.keep_secs else { return Ok(removed) };
         let mut after: Option<FileKey> = None;

@@ -246,15 +246,9 @@ impl Files {
         }
         let hash = list_hash(&list);
         let (content, files, id) = (self.fresh_id()?, self.clone(), upload.id);
-        let assembled = blocking(move || {
-            let folder = files.folder()?;
-            files.check_disk(&folder)?;
-            let mut sum = Context::new(&SHA256);
-            let assembled = folder.assemble(id, &list, content, &mut |part| sum.update(part))?;
-            Ok((assembled.size, bytes_of(&sum.finish())))
-        });
-        let (size, sha256) = match assembled.await {
-            Ok(assembled) => assembled,
+        let measured = blocking(move || Ok((files.folder()?.measure_list(id, &list)?, list)));
+        let (size, list) = match measured.await {
+            Ok(measured) => measured,
             Err(error @ FileError::MissingBlock(_)) => {
                 let stored = self.file(&upload.key).await?;
                 let same = stored.filter(|info| info.upload == upload.id && info.list == Some(hash));
@@ -262,19 +256,22 @@ impl Files {
             }
             Err(error) => return Err(error),
         };
-        // A list may name a block more than once.
+        // A list may name a block more than once: what would be too much is not even begun.
         let limit = self.options.file_bytes;
-        let reserved = match size > limit {
-            true => Err(FileError::TooLarge(limit)),
-            false => self.reserve_instead(size, blocks.bytes),
-        };
-        let reserved = match reserved {
-            Ok(reserved) => reserved,
-            Err(error) => {
-                self.forget_content(content).await;
-                return Err(error);
-            }
-        };
+        if size > limit {
+            return Err(FileError::TooLarge(limit));
+        }
+        let (reserved, files) = (self.reserve_instead(size, blocks.bytes)?, self.clone());
+        let sha256 = blocking(move || {
+            let folder = files.folder()?;
+            let mut sum = Context::new(&SHA256);
+            folder.assemble(id, &list, content, &mut |part| {
+                sum.update(part);
+                files.check_disk(&folder)
+            })?;
+            Ok(bytes_of(&sum.finish()))
+        });
+        let sha256 = sha256.await?;
         let info = FileInfo {
             key: upload.key.clone(),
             size,
@@ -293,9 +290,10 @@ impl Files {
 
     /// Sets bytes aside that take the place of others, which are given back soon.
     fn reserve_instead(self: &Arc<Files>, bytes: u64, others: u64) -> Result<Reservation, FileError> {
-        drop(self.reserve(bytes.saturating_sub(others))?);
-        self.bytes.fetch_add(bytes, Relaxed);
-        Ok(Reservation { files: self.clone(), bytes })
+        let mut reserved = self.reserve(bytes.saturating_sub(others))?;
+        self.bytes.fetch_add(bytes - reserved.bytes, Relaxed);
+        reserved.bytes = bytes;
+        Ok(reserved)
     }
 }
 

@@ -3,7 +3,8 @@
 //!
 //! Must not know where files are, or whose signature is genuine; the hub does.
 //!
-//! Invariant: a body goes to the disk as it comes; one that comes too slowly is given up.
+//! Invariant: a body goes to the disk as it comes; one that comes too slowly, or that its upload's end finds on its way,
+//! is given up.
 //! Invariant: every answer has the form of the storage service, errors included.
 
 use super::answer::Answer;
@@ -24,7 +25,7 @@ use ostler_wire::rest::storage::{
 };
 use std::borrow::Cow;
 use std::time::Duration;
-use tokio::time::{timeout_at, Instant};
+use tokio::time::{timeout, timeout_at, Instant};
 
 /// Bytes a second below which a body is given up, once the patience for any body is over.
 const SLOWEST: u64 = 4096;
@@ -140,14 +141,17 @@ async fn store(
             .map_err(|text| Refusal::new(StorageCode::InvalidXmlDocument, text))?;
         return Ok(Some(hub.commit_blocks(&key, &grant, list, store_as).await?));
     }
-    let mut file = hub.receive_file(&key, &grant).await?;
+    let busy = || Refusal::new(StorageCode::ServerBusy, "as many files are being received as may; try again");
+    let mut file = timeout(patience, hub.receive_file(&key, &grant)).await.map_err(|_| busy())??;
     peer.signed_in();
+    let left = grant.expires.unix_secs().saturating_sub(hub.now().unix_secs());
+    let end = Instant::now() + Duration::from_secs(u64::try_from(left).unwrap_or(0));
     let limit = hub.file_options().file_bytes;
     if incoming.as_ref().is_some_and(|body| body.size_hint().lower() > limit) {
         return Err(FileError::TooLarge(limit).into());
     }
     if let Some(body) = incoming {
-        receive(body, &mut file, patience).await?;
+        receive(body, &mut file, patience, end).await?;
     }
     *incoming = None;
     match operation {
@@ -201,16 +205,21 @@ fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 
-/// Hands a body on as it comes, as long as it comes fast enough.
-async fn receive<B>(body: &mut B, file: &mut IncomingFile, patience: Duration) -> Result<(), Refusal>
+/// Hands a body on as it comes, as long as it comes fast enough and before `end`.
+async fn receive<B>(
+    body: &mut B,
+    file: &mut IncomingFile,
+    patience: Duration,
+    end: Instant,
+) -> Result<(), Refusal>
 where
     B: HttpBody<Data = Bytes> + Unpin,
 {
     let start = Instant::now();
     let mut received = 0;
     loop {
-        let deadline = start + patience + Duration::from_secs(received / SLOWEST);
-        let frame = timeout_at(deadline, body.frame()).await;
+        let slowest = start + patience + Duration::from_secs(received / SLOWEST);
+        let frame = timeout_at(slowest.min(end), body.frame()).await;
         let Some(frame) = frame.map_err(|_| BodyError::TooSlow)? else { return Ok(()) };
         let Ok(data) = frame.map_err(|_| BodyError::Broken)?.into_data() else { continue };
         received += data.len() as u64;
@@ -225,7 +234,10 @@ impl From<BodyError> for Refusal {
                 let text = format!("the body is larger than {limit} bytes");
                 Refusal::new(StorageCode::RequestBodyTooLarge, text)
             }
-            BodyError::TooSlow => Refusal::new(StorageCode::OperationTimedOut, "the body came too slowly"),
+            BodyError::TooSlow => Refusal::new(
+                StorageCode::OperationTimedOut,
+                "the body came too slowly, or the upload is over",
+            ),
             BodyError::Broken => Refusal::new(StorageCode::InvalidHeaderValue, "the body is broken off"),
         }
     }

@@ -255,6 +255,41 @@ async fn bounds() {
     assert_eq!(held(), 0);
 }
 
+/// A small block named often enough would fill the disk, which the hub's own store needs.
+#[tokio::test]
+async fn a_list_that_would_be_too_much_is_not_begun() {
+    let hub = TestHub::start_with(|config| config.limits.file_size = 60_000).await;
+    hub.register("d").await;
+    let place = hub.begin("d", "f").await;
+    assert_eq!(hub.put_block(&place, "MDA=", &"x".repeat(50_000)).await.status, 201);
+    let written = || {
+        let counts = std::fs::read_to_string("/proc/self/io").unwrap();
+        let count = counts.lines().find_map(|line| line.strip_prefix("wchar: ")).unwrap();
+        count.parse::<u64>().unwrap()
+    };
+    let before = written();
+    assert_eq!(code(&hub.put_list(&place, &["MDA="; 2000]).await), (413, "RequestBodyTooLarge"));
+    assert!(written() - before < 20_000_000, "{} bytes were written", written() - before);
+    assert_eq!(hub.put_list(&place, &["MDA="]).await.status, 201, "the blocks are still there");
+    assert_eq!(hub.running.app().hub.file_counts().bytes, 50_000);
+}
+
+#[tokio::test]
+async fn a_body_does_not_outlive_its_upload() {
+    let hub = TestHub::start_with(|config| {
+        config.limits.file_upload_lifetime = Duration::from_secs(3);
+        config.limits.http_body_timeout = Duration::from_secs(3600);
+    })
+    .await;
+    hub.register("d").await;
+    let place = hub.begin("d", "f").await;
+    let mut client = hub.connect().await;
+    let head = "Host: localhost\r\nx-ms-blob-type: BlockBlob\r\nContent-Length: 9\r\n\r\n";
+    client.send(&format!("PUT {} HTTP/1.1\r\n{head}half", place.path)).await;
+    assert_eq!(code(&client.answer(false).await), (408, "OperationTimedOut"));
+    assert_eq!(hub.list("").await, "[]");
+}
+
 #[tokio::test]
 async fn a_device_has_ten_uploads_in_progress() {
     let hub = TestHub::start().await;
