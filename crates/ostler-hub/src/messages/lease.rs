@@ -28,21 +28,33 @@ impl Hub {
         self.note_request(&id);
         let mut token = [0; 16];
         fill_random(self.random(), &mut token)?;
-        let token = u128::from_be_bytes(token);
-        let turn = self.messages.table.turn(&id).await;
-        self.settle_messages(&id, &[], &turn).await?;
+        let lock = MessageLock(u128::from_be_bytes(token));
+        let hub = self.itself().ok_or(StoreError::Closed)?;
+        // In a task, so that the queue follows the store also when the caller leaves in between.
+        let lent = tokio::spawn(async move { hub.lend(&id, lock).await });
+        let lent = lent.await.unwrap_or(Err(Error::Store(StoreError::Closed)))?;
+        Ok(lent.map(|message| (lock, message)))
+    }
+
+    async fn lend(&self, id: &EntityId, lock: MessageLock) -> Result<Option<CloudMessage>, Error> {
+        let turn = self.messages.table.turn(id).await;
+        if self.messages.table.read(id, |_| ()).is_none() {
+            return Ok(None);
+        }
+        self.end_inherited(id, self.load(id).await?.identity.generation_id, &turn).await?;
+        self.settle_messages(id, None, &turn).await?;
         let free =
             |queue: &ostler_core::message::Queue| queue.iter().find(|entry| entry.holder.is_none()).cloned();
         loop {
-            let Some(entry) = self.messages.table.read(&id, |slot| free(&slot.queue)).flatten() else {
+            let Some(entry) = self.messages.table.read(id, |slot| free(&slot.queue)).flatten() else {
                 return Ok(None);
             };
-            let Some(message) = self.readable_message(&id, entry, &turn).await? else { continue };
+            let Some(message) = self.readable_message(id, entry, &turn).await? else { continue };
             let until = self.now().plus_secs(MESSAGE_LEASE_SECS);
-            let holder = Holder::Lease { token, until };
-            self.messages.table.change(&id, &turn, |queue| queue.hold(message.sequence, holder));
+            let holder = Holder::Lease { token: lock.0, until };
+            self.messages.table.change(id, &turn, |queue| queue.hold(message.sequence, holder));
             self.stats().messages_delivered.add(1);
-            return Ok(Some((MessageLock(token), message)));
+            return Ok(Some(message));
         }
     }
 
@@ -69,7 +81,7 @@ impl Hub {
                 Some(Confirmed { sequence: entry.sequence, by, outcome })
             });
             let said = lent.flatten().ok_or(Error::LockLost)?;
-            hub.settle_messages(&id, &[said], &turn).await?;
+            hub.settle_messages(&id, Some(said), &turn).await?;
             drop(turn);
             hub.wake_messages(&id);
             Ok(())

@@ -209,11 +209,9 @@ impl Hub {
     /// the same name.
     async fn make_room(&self, id: &EntityId, generation_id: u64, turn: &Turn) -> Result<(), Error> {
         let table = &self.messages.table;
-        if table.read(id, |slot| slot.generation_id != generation_id) == Some(true) {
-            self.end_messages(id, Outcome::Purged, turn).await?;
-        }
+        self.end_inherited(id, generation_id, turn).await?;
         if table.read(id, |slot| slot.queue.check_room().is_err()) == Some(true) {
-            self.settle_messages(id, &[], turn).await?;
+            self.settle_messages(id, None, turn).await?;
         }
         Ok(table.read(id, |slot| slot.queue.check_room()).unwrap_or(Ok(()))?)
     }

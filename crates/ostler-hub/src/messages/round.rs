@@ -35,51 +35,75 @@ impl Hub {
     async fn message_round(&self, id: &EntityId) {
         let Messages { table, .. } = &self.messages;
         let turn = table.turn(id).await;
-        let confirmed = table.begin_round(id, &turn);
-        let done = match self.settle_messages(id, &confirmed, &turn).await {
+        table.begin_round(id, &turn);
+        let done = match self.settle_messages(id, None, &turn).await {
             Ok(()) => self.hand_out(id, &turn).await,
-            Err(error) => {
-                table.put_back(id, confirmed);
-                Err(error)
-            }
+            Err(error) => Err(error),
         };
-        table.end_round(id, &turn);
         match done {
-            Ok(()) | Err(Error::Store(StoreError::Closed)) => {}
+            Ok(()) => table.end_round(id, &turn),
+            Err(Error::Store(StoreError::Closed)) => {}
             Err(error) => {
+                // What is due stays due, so its own timer would have the store asked without a pause.
                 tracing::debug!(device = %id, %error, "messages wait for the store");
                 table.look_again(id, self.now().plus_secs(RETRY_SECS));
             }
         }
     }
 
-    /// Ends and returns what has to be, by what was confirmed, who is gone, and the time.
+    /// Ends and returns what has to be, by what was confirmed up to now, what the caller knows, who is gone, and the
+    /// time.
     pub(super) async fn settle_messages(
         &self,
         id: &EntityId,
-        confirmed: &[Confirmed],
+        said: Option<Confirmed>,
         turn: &Turn,
     ) -> Result<(), Error> {
+        let table = &self.messages.table;
+        // Who is gone is looked up first: what a connection that is gone had confirmed has all been noted then.
         let terms = Terms {
             connection: self.bus.sessions.get(id).map(|session| session.epoch()),
             now: self.now(),
             max_deliveries: self.options().message_deliveries,
         };
-        let decided = self.messages.table.read(id, |slot| slot.queue.settle(confirmed, terms));
-        self.carry_out(id, decided.unwrap_or_default(), turn).await
+        let mut confirmed = table.take_confirmed(id, turn);
+        let noted = confirmed.len();
+        confirmed.extend(said);
+        let decided = table.read(id, |slot| slot.queue.settle(&confirmed, terms));
+        let done = self.carry_out(id, decided.unwrap_or_default(), turn).await;
+        if done.is_err() {
+            confirmed.truncate(noted);
+            table.put_back(id, confirmed);
+        }
+        done
     }
 
-    /// Ends all messages of a queue; how many there were.
+    /// Ends all messages of a queue that were not confirmed; how many there were.
     pub(super) async fn end_messages(
         &self,
         id: &EntityId,
         outcome: Outcome,
         turn: &Turn,
     ) -> Result<u64, Error> {
+        self.settle_messages(id, None, turn).await?;
         let decided = self.messages.table.read(id, |slot| slot.queue.end_all(outcome)).unwrap_or_default();
         let count = decided.ended.len() as u64;
         self.carry_out(id, decided, turn).await?;
         Ok(count)
+    }
+
+    /// Ends what was sent to an earlier device of the same name. Its messages go with a device, unless whoever deleted
+    /// it was cut off in between.
+    pub(super) async fn end_inherited(
+        &self,
+        id: &EntityId,
+        generation_id: u64,
+        turn: &Turn,
+    ) -> Result<(), Error> {
+        if self.messages.table.read(id, |slot| slot.generation_id != generation_id) == Some(true) {
+            self.end_messages(id, Outcome::Purged, turn).await?;
+        }
+        Ok(())
     }
 
     /// Makes a settlement durable, with the feedback that was asked for, then does it.
@@ -168,6 +192,14 @@ impl Hub {
     async fn hand_out(&self, id: &EntityId, turn: &Turn) -> Result<(), Error> {
         let wants = |session: &Arc<SessionState>| session.delivery(Interest::Messages).is_some();
         let Some(session) = self.bus.sessions.get(id).filter(wants) else { return Ok(()) };
+        let Some(sent_to) = self.messages.table.read(id, |slot| slot.generation_id) else { return Ok(()) };
+        if sent_to != session.generation_id() {
+            // One of the two is of an earlier device.
+            return match self.store.load(id).await? {
+                Some(record) => self.end_inherited(id, record.identity.generation_id, turn).await,
+                None => self.end_messages(id, Outcome::Purged, turn).await.map(drop),
+            };
+        }
         let (connection, window) = (session.epoch(), MESSAGES_IN_FLIGHT_PER_CONNECTION);
         let next = |queue: &ostler_core::message::Queue| {
             queue.next_for(connection, window).cloned().collect::<Vec<Entry>>()
@@ -175,7 +207,11 @@ impl Hub {
         let entries = self.messages.table.read(id, |slot| next(&slot.queue)).unwrap_or_default();
         for entry in entries {
             let sequence = entry.sequence;
-            let Some(message) = self.readable_message(id, entry, turn).await? else { continue };
+            let Some(message) = self.readable_message(id, entry, turn).await? else {
+                // There is room for another one.
+                self.wake_messages(id);
+                continue;
+            };
             // Held before it is handed over, so that a quick confirmation finds its holder.
             let hold = |queue: &mut ostler_core::message::Queue| {
                 queue.hold(sequence, Holder::Connection(connection));

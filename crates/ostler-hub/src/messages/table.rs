@@ -151,11 +151,10 @@ impl Table {
         slot.due = due;
     }
 
-    /// Has a queue looked at again at this time, whatever it holds.
+    /// Has a queue looked at again at this time and not before, whatever it holds.
     pub(super) fn look_again(&self, id: &EntityId, at: Timestamp) {
         if let Some(slot) = self.slots.write().get_mut(id) {
-            let due = slot.due.map_or(at, |due| due.min(at));
-            self.set_timer(id, slot, Some(due));
+            self.set_timer(id, slot, Some(at));
         }
     }
 
@@ -195,16 +194,20 @@ impl Table {
         }
     }
 
-    /// A round begins: what was confirmed since the last one. Who asks from now on asks for another.
-    pub(super) fn begin_round(&self, id: &EntityId, _turn: &Turn) -> Vec<Confirmed> {
-        let mut slots = self.slots.write();
-        slots.get_mut(id).map_or_else(Vec::new, |slot| {
+    /// A round begins. Who asks from now on asks for another.
+    pub(super) fn begin_round(&self, id: &EntityId, _turn: &Turn) {
+        if let Some(slot) = self.slots.write().get_mut(id) {
             slot.scheduled = false;
-            std::mem::take(&mut slot.confirmed)
-        })
+        }
     }
 
-    /// A round could not be finished: what was confirmed counts in the next one.
+    /// What was confirmed and not settled yet.
+    pub(super) fn take_confirmed(&self, id: &EntityId, _turn: &Turn) -> Vec<Confirmed> {
+        let mut slots = self.slots.write();
+        slots.get_mut(id).map_or_else(Vec::new, |slot| std::mem::take(&mut slot.confirmed))
+    }
+
+    /// What was confirmed could not be settled: it counts the next time.
     pub(super) fn put_back(&self, id: &EntityId, mut confirmed: Vec<Confirmed>) {
         if let Some(slot) = self.slots.write().get_mut(id) {
             confirmed.append(&mut slot.confirmed);

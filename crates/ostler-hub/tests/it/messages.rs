@@ -1,5 +1,6 @@
 //! Cloud-to-device messages: from the sender's call to the outcome. Time is a clock that the tests set.
 
+use crate::jobs::mortal::{Death, Mortal};
 use crate::support::*;
 use ostler_core::id::DeviceId;
 use ostler_core::limits::{FEEDBACK_BATCH, MESSAGES_IN_FLIGHT_PER_CONNECTION, MESSAGES_PER_DEVICE};
@@ -360,4 +361,69 @@ async fn without_messages_nothing_is_kept() {
     for shelf in [ostler_store::Shelf::Messages, ostler_store::Shelf::MessageBodies] {
         assert!(world.store.documents(shelf, "", None, 10).await.unwrap().is_empty());
     }
+}
+
+/// As above, while the hub goes on: whoever deleted the device was cut off before its messages were removed.
+#[tokio::test(start_paused = true)]
+async fn a_new_device_does_not_get_what_was_sent_to_an_earlier_one() {
+    let world = World::new().await;
+    let lend = async || world.hub.lend_message(&DeviceId::new("d").unwrap()).await.unwrap();
+    for by_request in [false, true] {
+        world.send("a").await;
+        let delete = ostler_store::Change::DeleteDevice { id: DeviceId::new("d").unwrap(), expect: None };
+        world.store.commit(vec![delete]).await;
+        world.pass(1);
+        create(&world.hub, "d").await;
+        if by_request {
+            assert_eq!(lend().await, None);
+        } else {
+            let mut session = world.listen(true).await;
+            assert!(is_quiet(&mut session).await);
+        }
+        world.queued(0).await;
+        assert_eq!(world.outcomes(1).await, [("a".to_owned(), Outcome::Purged)]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_asks_for_a_message_and_leaves_changes_nothing() {
+    let mut world = World::new().await;
+    // Its commits take their time, and go on when nobody waits for them.
+    world.store = Arc::new(Mortal::new(world.store.clone(), Death::Before));
+    world.restart().await;
+    world.send("a").await;
+    world.send("b").await;
+    world.pass(3600);
+    let device = DeviceId::new("d").unwrap();
+    {
+        let gone = world.hub.lend_message(&device);
+        let once = std::future::poll_fn(|_| std::task::Poll::Ready(()));
+        tokio::select! { biased; _ = gone => {}, () = once => {} }
+    }
+    assert_eq!(world.hub.lend_message(&device).await, Ok(None));
+    world.queued(0).await;
+    world.restart().await;
+    let told = [("a".to_owned(), Outcome::Expired), ("b".to_owned(), Outcome::Expired)];
+    assert_eq!(world.outcomes(2).await, told);
+    assert_eq!(world.hub.waiting_feedback(), 0, "each is told once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_refuses_is_asked_again_now_and_then() {
+    let secs: Arc<AtomicI64> = Arc::default();
+    let store = Arc::new(Mortal::new(Arc::new(Embedded::in_memory()), Death::Before));
+    let hub = Hub::open(store.clone(), options(&secs)).await.unwrap();
+    create(&hub, "d").await;
+    let world = World { hub, secs, store: store.clone() };
+    world.send("a").await;
+    store.refuse(true);
+    world.pass(3600);
+    while store.refused() == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(store.refused() < 3, "{} times within a second", store.refused());
+    store.refuse(false);
+    world.pass(1);
+    assert_eq!(world.outcomes(1).await, [("a".to_owned(), Outcome::Expired)]);
 }

@@ -61,6 +61,8 @@ struct World {
     sent: u64,
     accepted: BTreeSet<String>,
     confirmed: BTreeSet<String>,
+    /// Not confirmed when the queue was purged.
+    purged: BTreeSet<String>,
     told: BTreeMap<String, Outcome>,
     names: BTreeMap<u64, String>,
 }
@@ -87,6 +89,7 @@ impl World {
             sent: 0,
             accepted: BTreeSet::new(),
             confirmed: BTreeSet::new(),
+            purged: BTreeSet::new(),
             told: BTreeMap::new(),
             names: BTreeMap::new(),
         }
@@ -105,7 +108,10 @@ impl World {
             Step::Leave => self.leave(),
             Step::Take { confirm } => self.take(confirm).await,
             Step::Pass { secs } => drop(self.secs.fetch_add(secs, Ordering::SeqCst)),
-            Step::Purge => drop(self.hub.purge_messages(&id("d")).await.unwrap()),
+            Step::Purge => {
+                self.purged.extend(self.accepted.difference(&self.confirmed).cloned());
+                self.hub.purge_messages(&id("d")).await.unwrap();
+            }
             Step::Restart => {
                 self.leave();
                 // Rounds that were begun hold the hub: what they do is done before the next hub looks.
@@ -177,10 +183,10 @@ impl World {
         }
         assert_eq!(self.told.keys().cloned().collect::<BTreeSet<_>>(), self.accepted);
         for (name, outcome) in &self.told {
-            // What was confirmed may have been purged before that was looked at, and nothing else.
+            // What was confirmed before it could be purged has succeeded.
             let fits = match outcome {
                 Outcome::Success => self.confirmed.contains(name),
-                Outcome::Purged => true,
+                Outcome::Purged => self.purged.contains(name),
                 _ => !self.confirmed.contains(name),
             };
             assert!(fits, "{name} ended with {outcome:?}");

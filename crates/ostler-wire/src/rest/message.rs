@@ -9,6 +9,7 @@ use super::identity::write_list;
 use crate::topic::Bag;
 use base64::prelude::{Engine, BASE64_STANDARD};
 use ostler_core::json::ObjectWriter;
+use ostler_core::limits::MESSAGE_PROPERTIES;
 use ostler_core::message::{Feedback, Message, Outcome};
 use ostler_core::time::Timestamp;
 
@@ -186,8 +187,11 @@ pub fn read_message<'h>(
 
 fn set(message: &mut Message, name: &str, value: Option<&str>) {
     let value = value.map(Into::into);
+    // One too many is enough to be refused for it.
+    let full = message.properties.len() > MESSAGE_PROPERTIES;
     match message.properties.iter_mut().find(|(other, _)| **other == *name) {
         Some((_, place)) => *place = value,
+        None if full => {}
         None => message.properties.push((name.into(), value)),
     }
 }
@@ -285,6 +289,14 @@ mod tests {
         ];
         assert_eq!(properties, expected);
         assert_eq!(&*message.body, b"hi");
+    }
+
+    /// Finding a name among those that are there takes as long as there are many.
+    #[test]
+    fn no_more_properties_are_kept_than_it_takes_to_refuse_them() {
+        let bag: Vec<String> = (0..10 * MESSAGE_PROPERTIES).map(|n| format!("p{n}=")).collect();
+        let message = read(&[("ostler-properties", &bag.join("&"))]).unwrap();
+        assert_eq!(message.properties.len(), MESSAGE_PROPERTIES + 1);
     }
 
     #[test]

@@ -4,5 +4,5 @@ mod crash;
 mod fleet;
 mod life;
 mod methods;
-mod mortal;
+pub mod mortal;
 mod twins;

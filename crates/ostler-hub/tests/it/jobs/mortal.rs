@@ -28,6 +28,8 @@ pub struct Mortal {
     death: Death,
     commits_left: AtomicUsize,
     dead: AtomicBool,
+    refuses: AtomicBool,
+    refused: AtomicUsize,
     damaged: Mutex<Option<EntityId>>,
     under_way: Arc<AtomicUsize>,
 }
@@ -36,7 +38,18 @@ impl Mortal {
     pub fn new(disk: Arc<dyn Store>, death: Death) -> Mortal {
         let commits_left = AtomicUsize::new(usize::MAX);
         let (dead, damaged) = (AtomicBool::new(false), Mutex::default());
-        Mortal { disk, death, commits_left, dead, damaged, under_way: Arc::default() }
+        let (refuses, refused) = (AtomicBool::new(false), AtomicUsize::new(0));
+        Mortal { disk, death, commits_left, dead, refuses, refused, damaged, under_way: Arc::default() }
+    }
+
+    /// From now on, commits are refused, or go well again.
+    pub fn refuse(&self, refuses: bool) {
+        self.refuses.store(refuses, Ordering::SeqCst);
+    }
+
+    /// How many commits were refused.
+    pub fn refused(&self) -> usize {
+        self.refused.load(Ordering::SeqCst)
     }
 
     /// So many commits go well, then it dies.
@@ -119,6 +132,11 @@ impl Store for Mortal {
             let closed = vec![Err(CommitError::Store(StoreError::Closed)); changes.len()];
             if self.is_dead() {
                 return closed;
+            }
+            if self.refuses.load(Ordering::SeqCst) {
+                self.refused.fetch_add(1, Ordering::SeqCst);
+                let full = CommitError::Store(StoreError::Unavailable("full".into()));
+                return vec![Err(full); changes.len()];
             }
             let left = self.commits_left.fetch_sub(1, Ordering::SeqCst);
             if left == 0 {
