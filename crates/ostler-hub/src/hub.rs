@@ -24,6 +24,7 @@ use ostler_core::time::Timestamp;
 use ostler_core::twin::Reported;
 use ostler_store::{Change, CommitError, Expect, Store};
 use parking_lot::Mutex;
+use ring::hmac;
 use ring::rand::{SecureRandom, SystemRandom};
 use std::hash::BuildHasher;
 use std::sync::atomic::AtomicU64;
@@ -365,6 +366,24 @@ impl Hub {
         self.wake_messages(state.id());
         self.events.emit(|| about(state.id(), now, EventKind::Disconnected { reason }));
     }
+}
+
+/// A signing key of this hub that its store keeps; made when there is none yet.
+pub(crate) async fn lasting_key(
+    store: &dyn Store,
+    random: &SystemRandom,
+    setting: &str,
+) -> Result<hmac::Key, Error> {
+    let key = match store.setting(setting).await? {
+        Some(setting) => setting.value,
+        None => {
+            let mut key = vec![0; 32];
+            fill_random(random, &mut key)?;
+            store.put_setting(setting, key.clone(), Expect::Absent).await.map_err(Error::plain)?;
+            key
+        }
+    };
+    Ok(hmac::Key::new(hmac::HMAC_SHA256, &key))
 }
 
 pub(crate) fn fill_random(random: &SystemRandom, bytes: &mut [u8]) -> Result<(), Error> {

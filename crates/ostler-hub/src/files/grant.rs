@@ -7,10 +7,10 @@
 //! Invariant: a grant is good for one file of one upload, until its time or the upload's end.
 
 use crate::error::Error;
-use crate::hub::fill_random;
+use crate::hub::lasting_key;
 use ostler_core::file::FileKey;
 use ostler_core::time::Timestamp;
-use ostler_store::{CommitError, ContentId, Expect, Store};
+use ostler_store::{ContentId, Store};
 use ring::hmac;
 use ring::rand::SystemRandom;
 
@@ -32,20 +32,7 @@ pub(super) struct Grants(hmac::Key);
 impl Grants {
     /// Takes the store's key; makes one when there is none yet.
     pub(super) async fn load(store: &dyn Store, random: &SystemRandom) -> Result<Grants, Error> {
-        let key = match store.setting(SETTING).await? {
-            Some(setting) => setting.value,
-            None => {
-                let mut key = vec![0; 32];
-                fill_random(random, &mut key)?;
-                let put = store.put_setting(SETTING, key.clone(), Expect::Absent).await;
-                put.map_err(|error| match error {
-                    CommitError::Store(error) => Error::Store(error),
-                    _ => Error::Contended,
-                })?;
-                key
-            }
-        };
-        Ok(Grants(hmac::Key::new(hmac::HMAC_SHA256, &key)))
+        Ok(Grants(lasting_key(store, random, SETTING).await?))
     }
 
     pub(super) fn give(&self, key: &FileKey, upload: ContentId, expires: Timestamp) -> UploadGrant {

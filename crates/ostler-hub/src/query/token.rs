@@ -12,11 +12,11 @@
 //! Invariant: a place comes out only if it went in for the same query text and the same dialect.
 
 use crate::error::Error;
-use crate::hub::fill_random;
+use crate::hub::lasting_key;
 use base64::prelude::{Engine, BASE64_URL_SAFE_NO_PAD};
 use ostler_core::json::{write_string, Value};
 use ostler_core::query::Dialect;
-use ostler_store::{CommitError, Expect, Store};
+use ostler_store::Store;
 use ring::rand::SystemRandom;
 use ring::{digest, hmac};
 
@@ -69,20 +69,7 @@ impl Tokens {
     /// # Errors
     /// The store's.
     pub(crate) async fn load(store: &dyn Store, random: &SystemRandom) -> Result<Tokens, Error> {
-        let key = match store.setting(SETTING).await? {
-            Some(setting) => setting.value,
-            None => {
-                let mut key = vec![0; 32];
-                fill_random(random, &mut key)?;
-                let put = store.put_setting(SETTING, key.clone(), Expect::Absent).await;
-                put.map_err(|error| match error {
-                    CommitError::Store(error) => Error::Store(error),
-                    _ => Error::Contended,
-                })?;
-                key
-            }
-        };
-        Ok(Tokens(hmac::Key::new(hmac::HMAC_SHA256, &key)))
+        Ok(Tokens(lasting_key(store, random, SETTING).await?))
     }
 
     /// A token for a place in a query.
