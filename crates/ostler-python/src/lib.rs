@@ -4,7 +4,7 @@
 //!
 //! Must not know: how the retired packages spelled anything; MQTT, HTTP.
 //!
-//! Invariant: no call holds the interpreter's lock while it waits, and every wait looks for signals (see [`runtime`]).
+//! Invariant: no call holds the interpreter's lock while it waits, and every wait looks for signals (`runtime`).
 //! Invariant: native code never calls Python code, so no Python exception can pass through it.
 
 use pyo3::prelude::*;

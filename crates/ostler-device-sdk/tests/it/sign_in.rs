@@ -237,13 +237,14 @@ fn a_runtime_is_asked_for() {
     assert_eq!(refused.err(), Some(SetupError::NoRuntime));
 }
 
-/// Runs [`connects_by_the_environment`] in a process of its own, since variables belong to processes.
+/// Runs the client's half of [`trust_adds_up_and_may_come_from_the_environment`] in a process of its own, since variables
+/// belong to processes.
 async fn connects_with(hub: &TestHub, variables: Vec<(&'static str, String)>) -> bool {
     let connection = hub.connection("pump-7");
     let port = hub.running.addresses().mqtt.port().to_string();
     let child = tokio::task::spawn_blocking(move || {
         std::process::Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "sign_in::connects_by_the_environment", "--ignored"])
+            .args(["--exact", "sign_in::trust_adds_up_and_may_come_from_the_environment"])
             .env_remove("SSL_CERT_FILE")
             .env_remove("OSTLER_CA_FILE")
             .env("TEST_CONNECTION", connection)
@@ -257,10 +258,8 @@ async fn connects_with(hub: &TestHub, variables: Vec<(&'static str, String)>) ->
     output.status.success()
 }
 
-#[tokio::test]
-#[ignore = "run by trust_adds_up_and_may_come_from_the_environment, in a process of its own"]
-async fn connects_by_the_environment() {
-    let Ok(connection) = std::env::var("TEST_CONNECTION") else { return };
+/// The client's half: trusts another authority by its settings, and whom the environment names.
+async fn connect_to(connection: &str) {
     let port = std::env::var("TEST_PORT").unwrap().parse().unwrap();
     let other = rcgen::generate_simple_self_signed(vec!["other".into()]).unwrap();
     let builder = ostler_device_sdk::Client::builder(connection.parse().unwrap());
@@ -270,6 +269,9 @@ async fn connects_by_the_environment() {
 
 #[tokio::test]
 async fn trust_adds_up_and_may_come_from_the_environment() {
+    if let Ok(connection) = std::env::var("TEST_CONNECTION") {
+        return connect_to(&connection).await;
+    }
     let hub = TestHub::start().await;
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, pem: &str| {
