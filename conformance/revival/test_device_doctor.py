@@ -62,6 +62,11 @@ def test_what_is_wrong_is_named_with_advice(program, device, change, finding):
     assert "-> " in out and device.key not in out
 
 
+def test_the_connection_string_of_a_back_end_is_told_from_a_damaged_one(program):
+    code, out = doctor(program, "HostName=h.example;SharedAccessKeyName=service;SharedAccessKey=AAECAwQFBgcICQoLDA0ODw==")
+    assert code == 1 and "a back end's" in out and "ostler device connection-string" in out
+
+
 def test_a_disabled_device_is_told_apart_from_a_bad_network(program, hub):
     code, out = doctor(program, register(hub, status="disabled").connection_string)
     assert code == 1 and "DEVICE_DISABLED" in failures(out)[-1]

@@ -2,6 +2,9 @@
 //!
 //! # A device in one page
 //!
+//! Besides this crate it needs `tokio` (features `macros`, `rt-multi-thread`, `signal`, `time`), `serde` (feature `derive`) and
+//! `serde_json`.
+//!
 //! ```no_run
 //! use std::time::Duration;
 //!

@@ -452,7 +452,16 @@ impl Core {
             }
             _ => {}
         }
-        tracing::debug!(?status, detail = self.detail, "the connection's status changed");
+        match status {
+            // A renewal is no trouble: it takes a moment, and nothing is lost.
+            ConnectionStatus::Disconnected { cause, next_attempt } if cause != Cause::TokenExpired => {
+                tracing::warn!(%cause, detail = self.detail, ?next_attempt, "not connected");
+            }
+            ConnectionStatus::Refused { cause } => {
+                tracing::warn!(%cause, detail = self.detail, "not connected, and not trying again");
+            }
+            _ => tracing::debug!(?status, "the connection's status changed"),
+        }
         self.statuses.visit(&mut chores.wakers, |state| {
             if state.items.len() >= MAX_UNREAD_STATUS {
                 state.items.pop_front();

@@ -11,6 +11,7 @@ use std::time::Duration;
 use http::{HeaderMap, StatusCode};
 use ostler_core::id::IdError;
 use ostler_wire::rest::error::{ErrorCode, ErrorReport, ERROR_CODE_HEADER};
+use rustls::CertificateError;
 
 use crate::connection_string::ConnectionStringError;
 
@@ -27,7 +28,7 @@ pub enum Error {
     #[error("{0}")]
     Service(Box<Fault>),
     /// No connection to the hub came about; it has seen nothing of the request.
-    #[error("cannot connect to {authority}")]
+    #[error("cannot connect to {authority}{}", advice(.source.as_ref()))]
     Connect {
         /// `host:port` that was dialled.
         authority: String,
@@ -231,29 +232,31 @@ impl Error {
     /// # }
     /// ```
     pub fn is_untrusted_certificate(&self) -> bool {
-        let mut source: Option<&(dyn std::error::Error + 'static)> = match self {
-            Self::Connect { source, .. } => Some(source.as_ref()),
-            _ => None,
-        };
-        while let Some(error) = source {
-            if certificate_error(error) {
-                return true;
-            }
-            source = error.source();
-        }
-        false
+        matches!(self, Self::Connect { source, .. } if certificate_error(source.as_ref()).is_some())
     }
 }
 
-/// TLS errors hide inside `io::Error`, whose `source` skips the error it wraps.
-fn certificate_error(error: &(dyn std::error::Error + 'static)) -> bool {
-    if let Some(tls) = error.downcast_ref::<rustls::Error>() {
-        return matches!(tls, rustls::Error::InvalidCertificate(_));
+/// What is wrong with the certificate, if that is the cause. TLS errors hide inside `io::Error`, whose `source` skips the
+/// error it wraps.
+fn certificate_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a CertificateError> {
+    if let Some(rustls::Error::InvalidCertificate(why)) = error.downcast_ref() {
+        return Some(why);
     }
-    error
-        .downcast_ref::<std::io::Error>()
-        .and_then(std::io::Error::get_ref)
-        .is_some_and(|inner| certificate_error(inner))
+    let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+    inner.and_then(|inner| certificate_error(inner)).or_else(|| certificate_error(error.source()?))
+}
+
+/// What helps against a fault that the way to the hub has.
+fn advice(source: &(dyn std::error::Error + 'static)) -> &'static str {
+    match certificate_error(source) {
+        Some(CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. }) => {
+            "; in HostName, use the name that the hub's certificate has"
+        }
+        Some(CertificateError::UnknownIssuer) => {
+            "; name the hub's certificate authority by OSTLER_CA_FILE or root_ca_pem (`ostler ca` prints it)"
+        }
+        _ => "",
+    }
 }
 
 impl Fault {
@@ -424,6 +427,26 @@ mod tests {
             let source = std::error::Error::source(&error).map(ToString::to_string);
             assert!(source.is_none_or(|source| !error.to_string().contains(&source)), "{error}");
         }
+    }
+
+    #[test]
+    fn a_certificate_that_is_not_accepted_is_told_with_what_helps() {
+        let connect = |why| {
+            let tls = std::io::Error::other(rustls::Error::InvalidCertificate(why));
+            Error::Connect { authority: "h:1".into(), source: std::io::Error::other(tls).into() }
+        };
+        for (why, helps) in [
+            (CertificateError::UnknownIssuer, "OSTLER_CA_FILE"),
+            (CertificateError::NotValidForName, "HostName"),
+            (CertificateError::Expired, "h:1"),
+        ] {
+            let error = connect(why);
+            assert!(error.is_untrusted_certificate());
+            assert!(error.to_string().contains(helps), "{error}");
+        }
+        let network = Error::Connect { authority: "h:1".into(), source: std::io::Error::other("net").into() };
+        assert!(!network.is_untrusted_certificate());
+        assert_eq!(network.to_string(), "cannot connect to h:1");
     }
 
     #[test]

@@ -146,9 +146,16 @@ impl From<Error> for Failure {
             ErrorKind::Setup => (Exit::Usage, None),
             _ => (Exit::Failed, None),
         };
+        let message = match &error {
+            // The SDK's text speaks of what a program can do; here there is --ca.
+            Error::Connect { authority, source } if error.is_untrusted_certificate() => {
+                format!("cannot connect to {authority}: {}", root_cause(source.as_ref()))
+            }
+            _ => with_root_cause(&error),
+        };
         Self::Told {
             exit,
-            message: with_root_cause(&error),
+            message,
             advice: advice.map(str::to_owned),
             code: error.fault().and_then(|fault| fault.name.clone()),
         }
@@ -157,16 +164,17 @@ impl From<Error> for Failure {
 
 /// The error and its innermost cause: what lies between says only which layer handed it on.
 pub fn with_root_cause(error: &dyn std::error::Error) -> String {
-    let mut root = None;
-    let mut source = error.source();
-    while let Some(cause) = source {
-        root = Some(cause);
-        source = cause.source();
-    }
-    match root {
-        Some(root) => format!("{error}: {root}"),
+    match error.source() {
+        Some(source) => format!("{error}: {}", root_cause(source)),
         None => error.to_string(),
     }
+}
+
+fn root_cause<'a>(mut error: &'a (dyn std::error::Error + 'static)) -> &'a (dyn std::error::Error + 'static) {
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error
 }
 
 /// The error and what caused it, each once.

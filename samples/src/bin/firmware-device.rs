@@ -6,10 +6,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Parser;
 use ostler_device_sdk::firmware::{Exit, Updater};
-use ostler_device_sdk::Client;
+use ostler_device_sdk::{Client, ConnectionStatus};
 
 #[derive(Parser)]
 #[command(about = "A device whose firmware is updated from afar")]
@@ -49,8 +49,9 @@ async fn main() -> Result<()> {
 
 /// From one boot to the next. False when somebody has ended the program.
 async fn run_until_boot(args: &Args) -> Result<bool> {
+    let key = std::fs::read_to_string(&args.key).with_context(|| args.key.display().to_string())?;
     let updater = Updater::builder(&args.folder, &args.hardware, args.version.parse()?)
-        .trust(std::fs::read_to_string(&args.key)?.parse()?)
+        .trust(key.parse()?)
         .step_time(Duration::from_secs(args.step_secs))
         .install(|update| async move {
             println!("Making slot {} ready with version {}", update.slot, update.target.version);
@@ -62,6 +63,7 @@ async fn run_until_boot(args: &Args) -> Result<bool> {
     println!("Running version {version} from slot {}. Ctrl-C ends it.", progress.running);
 
     let device = Client::builder(args.connection_string.parse()?).build()?;
+    tokio::spawn(tell_of_trouble(device.clone()));
     let exit = tokio::select! {
         exit = updater.run(&device) => Some(exit?),
         _ = tokio::signal::ctrl_c() => None,
@@ -73,5 +75,15 @@ async fn run_until_boot(args: &Args) -> Result<bool> {
             Ok(true)
         }
         _ => Ok(false),
+    }
+}
+
+/// The client comes back by itself; this is for whoever looks at the terminal and wonders.
+async fn tell_of_trouble(device: Client) {
+    let mut changes = device.status_changes();
+    while let Some(status) = changes.next().await {
+        if let ConnectionStatus::Disconnected { cause, .. } = status {
+            println!("Not connected: {cause}");
+        }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::Parser;
-use ostler_device_sdk::{Client, DesiredUpdate};
+use ostler_device_sdk::{Client, ConnectionStatus, DesiredUpdate};
 use serde::{Deserialize, Serialize};
 use serde_json::{json, Value};
 
@@ -32,6 +32,7 @@ struct Place {
 async fn main() -> Result<()> {
     let args = Args::parse();
     let device = Client::builder(args.connection_string.parse()?).build()?;
+    tokio::spawn(tell_of_trouble(device.clone()));
 
     device.on_method("lockDoor", |_: Value| async {
         println!("Locking the door");
@@ -61,4 +62,14 @@ async fn take(device: &Client, wish: &DesiredUpdate) -> Result<()> {
         Err(error) => println!("Not understood: {error}"),
     }
     Ok(())
+}
+
+/// The client comes back by itself; this is for whoever looks at the terminal and wonders.
+async fn tell_of_trouble(device: Client) {
+    let mut changes = device.status_changes();
+    while let Some(status) = changes.next().await {
+        if let ConnectionStatus::Disconnected { cause, .. } = status {
+            println!("Not connected: {cause}");
+        }
+    }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::Parser;
-use ostler_device_sdk::{Client, MethodError};
+use ostler_device_sdk::{Client, ConnectionStatus, MethodError};
 use serde_json::{json, Value};
 
 #[derive(Parser)]
@@ -26,6 +26,7 @@ struct Args {
 async fn main() -> Result<()> {
     let args = Args::parse();
     let device = Client::builder(args.connection_string.parse()?).build()?;
+    tokio::spawn(tell_of_trouble(device.clone()));
 
     let duration = Duration::from_secs(args.reboot_secs);
     let handle = device.clone();
@@ -49,4 +50,14 @@ async fn reboot(device: Client, duration: Duration) -> Result<Value, MethodError
         .await
         .map_err(|error| MethodError::new(500, format!("rebooted, but could not report it: {error}")))?;
     Ok(json!({ "Response": "This is the response from the device" }))
+}
+
+/// The client comes back by itself; this is for whoever looks at the terminal and wonders.
+async fn tell_of_trouble(device: Client) {
+    let mut changes = device.status_changes();
+    while let Some(status) = changes.next().await {
+        if let ConnectionStatus::Disconnected { cause, .. } = status {
+            println!("Not connected: {cause}");
+        }
+    }
 }

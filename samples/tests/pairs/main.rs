@@ -34,6 +34,19 @@ fn a_reboot_of_a_device_that_is_away_fails_at_once() {
 }
 
 #[test]
+fn a_device_that_is_not_let_in_says_why() {
+    let hub = Hub::start();
+    let own = hub.device("pump-7");
+    let (rest, _) = own.split_once("SharedAccessKey=").unwrap();
+    let foreign = format!("{rest}SharedAccessKey=AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=");
+    for program in ["reboot-device", "lock-device"] {
+        let mut device = hub.start_device(program, &foreign, &[]);
+        let said = device.expect("Not connected");
+        assert!(said.contains("check the key"), "{said}");
+    }
+}
+
+#[test]
 fn doors_are_told_where_they_hang_and_locked() {
     let hub = Hub::start();
     let doors: Vec<_> = ["door-1", "door-2"]

@@ -127,6 +127,8 @@ def _look_at_authorities(report, name, path):
 
 def _look_at_connection_string(report, text):
     advice = "copy it anew; its form is HostName=...;DeviceId=...;SharedAccessKey=..."
+    if "SharedAccessKeyName=" in text:
+        advice = "that is a back end's; take the device's own: `ostler device connection-string ID` prints it"
     try:
         target = from_connection_string(text)
         key = parts_of(text).get("SharedAccessKey")

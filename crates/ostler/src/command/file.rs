@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use jiff::Timestamp;
-use ostler_service_sdk::{Client, DeviceId};
+use ostler_service_sdk::{Client, DeviceId, Error, ErrorKind};
 use serde_json::json;
 use tokio::io::AsyncWrite;
 
@@ -111,10 +111,24 @@ async fn list(hub: &Client, device: Option<&DeviceId>, out: &Out) -> Result {
     })
 }
 
+/// A file that is not there has the error code of a route that is not there, whose advice would mislead.
+fn missing(error: Error, file: &FileName) -> Failure {
+    let away = error.kind() == ErrorKind::NotFound
+        && error.fault().is_some_and(|fault| fault.message.contains(&file.to_string()));
+    match Failure::from(error) {
+        Failure::Told { exit, message, code, .. } if away => {
+            let advice = Some(format!("`ostler file list {}` shows what there is", file.device));
+            Failure::Told { exit, message, advice, code }
+        }
+        failure => failure,
+    }
+}
+
 async fn get(hub: &Client, args: Get, out: &Out) -> Result {
     if args.to.as_deref() == Some(Path::new("-")) {
-        hub.files().get(&args.file.device, &args.file.name, &mut Blocking(std::io::stdout())).await?;
-        return Ok(());
+        let mut stdout = Blocking(std::io::stdout());
+        let read = hub.files().get(&args.file.device, &args.file.name, &mut stdout).await;
+        return read.map(|_| ()).map_err(|error| missing(error, &args.file));
     }
     let last = args.file.name.rsplit('/').next().unwrap_or_default();
     let path = args.to.unwrap_or_else(|| PathBuf::from(last));
@@ -126,7 +140,8 @@ async fn get(hub: &Client, args: Get, out: &Out) -> Result {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let temporary = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
     let mut writer = Blocking(temporary.reopen().map_err(failed)?);
-    let bytes = hub.files().get(&args.file.device, &args.file.name, &mut writer).await?;
+    let read = hub.files().get(&args.file.device, &args.file.name, &mut writer).await;
+    let bytes = read.map_err(|error| missing(error, &args.file))?;
     temporary.persist(&path).map_err(|error| failed(error.error))?;
     let shown = path.display().to_string();
     out.show(&json!({ "file": args.file.to_string(), "path": shown, "size": bytes }), |out| {

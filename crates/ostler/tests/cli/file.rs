@@ -48,7 +48,8 @@ fn files_come_from_a_device_and_are_listed_fetched_and_deleted() {
     assert!(fs::read(hub.folder().join("large.bin")).unwrap() == large, "not what was uploaded");
     hub.run(&["file", "get", "pump-7/large.bin"]).fails(2);
     hub.run(&["file", "get", "pump-7/large.bin", "--force"]).ok();
-    hub.run(&["file", "get", "pump-7/none"]).fails(3);
+    let none = hub.run(&["file", "get", "pump-7/none"]).fails(3);
+    assert!(none.stderr.contains("ostler file list pump-7"), "{}", none.stderr);
     hub.run(&["file", "get", "pump-7"]).fails(2);
     assert!(!hub.folder().join("none").exists());
 
