@@ -205,9 +205,14 @@ def main():
     in_full = {min(found, key=minor), version_of(sys.executable)}
     extents = {version: IN_FULL if version in in_full else IN_PART for version in found}
     running = [(version, *start(version, pythons[version], options, extents[version])) for version in found]
-    check_types(tools, next(iter(reversed(pythons.values()))))
-    passed = [finish(version, log, process, extents[version]) for version, log, process in running]
-    say(f"{sum(passed)} of {len(passed)} interpreters in {time.monotonic() - began:.0f} s")
+    try:
+        check_types(tools, next(iter(reversed(pythons.values()))))
+        passed = [finish(version, log, process, extents[version]) for version, log, process in running]
+    finally:
+        # Nobody waits for them any more when the types are wrong, or somebody pressed Ctrl-C.
+        for _, _, process in running:
+            process.kill()
+    say(f"Python packages: {sum(passed)} of {len(passed)} interpreters in {time.monotonic() - began:.0f} s")
     return 0 if all(passed) else 1
 
 
