@@ -167,17 +167,28 @@ fn expiry(secs: u32) -> Result<String> {
     Ok(expiry.to_string())
 }
 
+/// As in [`follow`], outcomes are completed only after they are printed.
 async fn feedback(hub: &Client, keep: bool, out: &Out) -> Result {
-    let mut all = Vec::new();
+    let (mut all, mut locks) = (Vec::new(), Vec::new());
     while let Some(FeedbackBatch { lock, records, .. }) = hub.messages().feedback().await? {
         all.extend(records);
+        locks.push(lock);
         if keep {
-            hub.messages().abandon_feedback(&lock).await?;
             break;
         }
-        hub.messages().complete_feedback(&lock).await?;
     }
-    out.show(&all, |out| {
+    let shown = show_feedback(&all, out);
+    for lock in locks {
+        match keep || shown.is_err() {
+            true => hub.messages().abandon_feedback(&lock).await?,
+            false => hub.messages().complete_feedback(&lock).await?,
+        }
+    }
+    shown
+}
+
+fn show_feedback(all: &[FeedbackRecord], out: &Out) -> Result {
+    out.show(all, |out| {
         if all.is_empty() {
             out.note("nothing became of any message that asked for feedback");
             return Ok(());

@@ -194,6 +194,9 @@ fn messages_and_what_becomes_of_them() {
     assert_eq!(hub.run(&["message", "feedback", "-o", "json"]).ok().json(), serde_json::json!([]));
     let purged = hub.run(&["message", "purge", "d", "-o", "json"]).ok().json();
     assert_eq!(purged["totalMessagesPurged"], 2);
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let unread = hub.command(&["message", "feedback"]).stdout(full).stderr(Stdio::null()).status().unwrap();
+    assert!(!unread.success(), "what could not be printed is not done with");
     let kept = hub.run(&["message", "feedback", "--keep"]).ok().stdout;
     assert!(kept.contains("m-1") && kept.contains("Purged"), "{kept}");
     let told = hub.run(&["message", "feedback", "-o", "json"]).ok().json();
