@@ -420,7 +420,7 @@ impl Builder {
         }
     }
 
-    fn username(&self) -> String {
+    pub(crate) fn username(&self) -> String {
         Username {
             host: self.connection.host(),
             entity: self.connection.entity().as_str(),

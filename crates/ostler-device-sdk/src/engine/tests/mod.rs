@@ -4,6 +4,7 @@ mod golden;
 mod hub;
 mod life;
 mod properties;
+mod recorded;
 mod world;
 
 use super::*;
