@@ -138,9 +138,21 @@ pub async fn run(args: Args, out: &Out) -> Result {
         Action::ConnectionString(args) => {
             let policy = hub.policy(&args.name).await?;
             let text = connection_string(hub.hostname(), &policy, args.key)?;
-            out.show(&json!({ "connectionString": text }), |out| out.line(&text))
+            out.show(&json!({ "connectionString": text }), |out| {
+                note_port(&hub, out);
+                out.line(&text)
+            })
         }
     }
+}
+
+/// Azure's form has no place for a port, so a hub elsewhere than on 443 has to be told of.
+fn note_port(hub: &Client, out: &Out) {
+    let Some((_, port)) = hub.authority().rsplit_once(':').filter(|(_, port)| *port != "443") else { return };
+    out.note(format_args!(
+        "HTTPS is on port {port} here: where a client takes a port, write HostName={}:{port}",
+        hub.hostname()
+    ));
 }
 
 async fn rotate(hub: &Client, args: Rotate, out: &Out) -> Result {

@@ -212,10 +212,11 @@ fn policies_and_their_rights() {
     assert_eq!(listed.as_array().unwrap().len(), 5);
     hub.run(&["policy", "create", "reader", "--right", "registry-read"]).ok();
     hub.run(&["policy", "create", "reader", "--right", "registry-read"]).fails(4);
-    let reader = hub.run(&["policy", "connection-string", "reader"]).ok().stdout;
+    let told = hub.run(&["policy", "connection-string", "reader"]).ok();
     let ca = hub.run(&["ca", "--path"]).ok().stdout;
     let port = hub_file(&hub)["httpsPort"].to_string();
-    let reader = reader.trim().replace("HostName=localhost", &format!("HostName=localhost:{port}"));
+    assert!(told.stderr.contains(&format!("HostName=localhost:{port}")), "{}", told.stderr);
+    let reader = told.stdout.trim().replace("HostName=localhost", &format!("HostName=localhost:{port}"));
     let remote = |args: &[&str]| {
         let mut command = ostler(args);
         command.env("OSTLER_CONNECTION_STRING", &reader).env("OSTLER_CA", ca.trim());
