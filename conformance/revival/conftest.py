@@ -6,6 +6,7 @@ packages ask the system for addresses, and not a resolver that a test could repl
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -20,6 +21,9 @@ sys.path.insert(0, str(HERE.parent / "python"))
 from hub import LocalHub, Wire, free_loopback_address, new_key, resolver  # noqa: E402
 
 SAMPLES = HERE.parents[1] / "samples" / "python-v1"
+
+# Whatever a shell starts in the background ignores Ctrl-C, and so would the programs that are started here.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class Device:
