@@ -8,7 +8,7 @@ import pytest
 from azure.iot.hub import IoTHubRegistryManager
 from msrest.exceptions import HttpOperationError
 
-from hub import new_key
+from hub import eventually, new_key
 from judges import HUB_SDK
 
 pytestmark = pytest.mark.sdk(HUB_SDK)
@@ -305,9 +305,11 @@ def test_statistics_count_devices_and_connections(own_hub, new_device, connect):
     counts = registry.get_device_registry_statistics()
     assert (counts.total_device_count, counts.enabled_device_count, counts.disabled_device_count) == (3, 2, 1)
     assert registry.get_service_statistics().connected_device_count == 0
-    connect(first)
+    device = connect(first)
     assert registry.get_service_statistics().connected_device_count == 1
     registry.delete_device(first.device_id)
+    # The SDK cannot be shut down while it loses its connection.
+    eventually(lambda: not device.connected, what="the end of the connection")
     assert registry.get_device_registry_statistics().total_device_count == 2
 
 

@@ -18,13 +18,15 @@ pub(crate) struct State<T> {
     pub items: VecDeque<T>,
     /// The reader has missed something; what was missed is being fetched.
     pub behind: bool,
+    /// Changes up to this version are in what the reader was handed.
+    pub floor: u64,
     closed: bool,
     waker: Option<Waker>,
 }
 
 impl<T> Queue<T> {
     pub(crate) fn new(behind: bool) -> Arc<Self> {
-        let state = State { items: VecDeque::new(), behind, closed: false, waker: None };
+        let state = State { items: VecDeque::new(), behind, floor: 0, closed: false, waker: None };
         Arc::new(Self { state: Mutex::new(state) })
     }
 

@@ -474,6 +474,10 @@ impl Core {
         let json = String::from_utf8_lossy(patch).into_owned();
         let mut lagging = false;
         self.desired.visit(&mut chores.wakers, |state| {
+            // The answer to a read of the twin may overtake the change that it already has.
+            if version <= state.floor {
+                return;
+            }
             if state.items.len() >= MAX_UNREAD {
                 state.items.clear();
                 state.behind = true;
@@ -497,6 +501,8 @@ impl Core {
                 // All of it is in this one.
                 state.items.clear();
             }
+            // Also when it went back, as it does for a device that was registered anew.
+            state.floor = twin.desired().version();
             state.items.push_back(DesiredUpdate::Whole(twin.clone()));
         });
     }
@@ -517,6 +523,7 @@ impl Core {
             if let Ok(twin) = &twin {
                 let version = twin.desired().version();
                 state.items.retain(|update| update.version() > version);
+                state.floor = version;
                 state.items.push_front(DesiredUpdate::Whole(twin.clone()));
             }
         });
